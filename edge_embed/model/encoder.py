@@ -1,0 +1,170 @@
+"""An encoder that hands out every hidden state, and pools them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers.utils import cached_file
+
+from edge_embed.model.quiet import quiet
+from edge_embed.model.source import locate
+from edge_embed_runtimes.errors import EncoderError
+from edge_embed_runtimes.tokenizer import Tokenizer
+
+Pooling = Literal["mean", "cls"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+LAYER_LISTS = {"bert": "encoder.layer"}
+"""Where each supported model type keeps its list of layers."""
+_DEFAULT_MAX_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TextSettings:
+    """How texts become one vector: pooling of the last tokens, and the longest text in tokens."""
+
+    pooling: Pooling = "mean"
+    max_tokens: int = _DEFAULT_MAX_TOKENS
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise EncoderError(f"pooling {self.pooling!r} is unknown: allowed are {', '.join(POOLINGS)}")
+        if self.max_tokens < 3:
+            raise EncoderError(f"max_tokens is {self.max_tokens}: it must leave room for two special tokens and a word")
+
+
+class Encoder(nn.Module):
+    """A transformers encoder whose forward pass returns every hidden state.
+
+    Args:
+        backbone: the transformers model.
+        hub_tokenizer: its fast tokenizer.
+        settings: pooling and length.
+        name: what the user called it.
+
+    Raises:
+        EncoderError: a model type that is not supported.
+    """
+
+    def __init__(
+        self,
+        backbone: transformers.PreTrainedModel,
+        hub_tokenizer: transformers.PreTrainedTokenizerFast,
+        settings: TextSettings,
+        name: str,
+    ) -> None:
+        super().__init__()
+        check_supported(backbone.config.model_type)
+        self.backbone = backbone
+        self.hub_tokenizer = hub_tokenizer
+        self.settings = settings
+        self.name = name
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return int(self.backbone.config.num_hidden_layers)
+
+    @property
+    def hidden(self) -> int:
+        """Width of a hidden state."""
+        return int(self.backbone.config.hidden_size)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        """Every hidden state: embeddings first, then one a layer.
+
+        Args:
+            input_ids: (batch, tokens) int64.
+            attention_mask: (batch, tokens) int64 of 1 and 0, or an additive (batch, 1, 1, tokens) float mask.
+
+        Returns:
+            `layers + 1` tensors (batch, tokens, hidden).
+        """
+        output = self.backbone(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=torch.zeros_like(input_ids),
+            output_hidden_states=True,
+        )
+        return tuple(output.hidden_states)
+
+    def pool(self, hidden_state: Tensor, attention_mask: Tensor) -> Tensor:
+        """One vector a text: (batch, tokens, hidden) and (batch, tokens) to (batch, hidden)."""
+        match self.settings.pooling:
+            case "cls":
+                return hidden_state[:, 0]
+            case "mean":
+                mask = attention_mask.unsqueeze(-1).to(hidden_state.dtype)
+                return (hidden_state * mask).sum(1) / mask.sum(1)
+
+    def cut(self, layers: int) -> None:
+        """Drop every layer above the first `layers`."""
+        where = LAYER_LISTS[self.backbone.config.model_type]
+        kept = nn.ModuleList(list(self.backbone.get_submodule(where))[:layers])
+        self.backbone.set_submodule(where, kept)
+        self.backbone.config.num_hidden_layers = layers
+
+    @property
+    def tokenizer_json(self) -> str:
+        """Content of the `tokenizer.json`."""
+        return str(self.hub_tokenizer.backend_tokenizer.to_str())
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, cut at this encoder's `max_tokens`."""
+        return Tokenizer(self.tokenizer_json, max_tokens=self.settings.max_tokens, origin=self.name)
+
+
+def load_encoder(name: str, *, attention: Literal["sdpa", "eager"] = "sdpa") -> Encoder:
+    """Load an encoder.
+
+    Args:
+        name: a folder, a packaged encoder or a hub id; see `edge_embed.model.source.locate`.
+        attention: `"eager"` for export, whose graph it makes simpler; `"sdpa"` is faster to train.
+
+    Raises:
+        EncoderError: it can't be found, read, or is of a model type that is not supported.
+    """
+    place = locate(name)
+    try:
+        config = transformers.AutoConfig.from_pretrained(place)
+        check_supported(config.model_type)
+        with quiet():
+            backbone = transformers.AutoModel.from_pretrained(
+                place, config=config, attn_implementation=attention, dtype=torch.float32
+            )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, use_fast=True)
+        settings = _read_settings(place, config.max_position_embeddings)
+    except (OSError, ValueError) as error:
+        way_out = "check the folder" if Path(place).is_dir() else "no hub answered with it: name a folder instead"
+        raise EncoderError(f"{name} can't be loaded ({str(error).splitlines()[0]}): {way_out}") from error
+    return Encoder(backbone, tokenizer, settings, name)
+
+
+def check_supported(model_type: str) -> None:
+    """Check that encoders of this type can be tiered.
+
+    Raises:
+        EncoderError: they can't.
+    """
+    if model_type not in LAYER_LISTS:
+        raise EncoderError(f"encoders of type {model_type!r} are not supported: allowed are {', '.join(LAYER_LISTS)}")
+
+
+def _read_settings(place: str, positions: int) -> TextSettings:
+    """Pooling and length as a sentence-transformers folder states them; mean pooling where it is none."""
+    pooling = _read_json(place, "1_Pooling/config.json")
+    sentence = _read_json(place, "sentence_bert_config.json")
+    stated = sentence.get("max_seq_length")
+    mode = pooling.get("pooling_mode", "cls" if pooling.get("pooling_mode_cls_token") else "mean")
+    return TextSettings(
+        pooling=str(mode),  # type: ignore[arg-type]  # checked by TextSettings
+        max_tokens=min(int(str(stated)) if stated else _DEFAULT_MAX_TOKENS, positions),
+    )
+
+
+def _read_json(place: str, name: str) -> dict[str, object]:
+    path = cached_file(place, name, _raise_exceptions_for_missing_entries=False)
+    return dict(json.loads(Path(path).read_text(encoding="utf-8"))) if path else {}

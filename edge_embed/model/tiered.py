@@ -1,0 +1,125 @@
+"""A ladder of models in one encoder: each tier reads one hidden state through its own head."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_embed.model.encoder import Encoder
+from edge_embed_runtimes.errors import LadderError
+from edge_embed_runtimes.progress import Progress, silent
+from edge_embed_runtimes.tiers import Ladder, Tier
+
+HeadKind = Literal["project", "truncate"]
+HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
+
+
+class TieredEncoder(nn.Module):
+    """An encoder, cut to the depth of its ladder, with a head for each tier.
+
+    Args:
+        encoder: layers above the ladder's top are dropped.
+        ladder: at most the encoder's size.
+        head: `"truncate"` takes the first `dim` values of the pooled state; `"project"` maps it with a bias-free
+            matrix of its own, which begins as truncation.
+
+    Raises:
+        LadderError: the ladder is deeper or wider than the encoder, or the head is unknown.
+    """
+
+    def __init__(self, encoder: Encoder, ladder: Ladder, head: HeadKind) -> None:
+        super().__init__()
+        if head not in HEAD_KINDS:
+            raise LadderError(f"head {head!r} is unknown: allowed are {', '.join(HEAD_KINDS)}")
+        ladder.check_fits(encoder.layers, encoder.hidden)
+        encoder.cut(ladder.top.layers)
+        self.encoder = encoder
+        self.ladder = ladder
+        self.head = head
+        self.heads = nn.ModuleDict()
+        if head == "project":
+            for tier in ladder:
+                self.heads[tier.name] = nn.Linear(encoder.hidden, tier.dim, bias=False)
+                self.set_head(tier, torch.eye(encoder.hidden)[:, : tier.dim])
+
+    def set_head(self, tier: Tier, matrix: Tensor) -> None:
+        """Set the (hidden, dim) matrix of a tier's `project` head."""
+        with torch.no_grad():
+            self.head_of(tier).weight.copy_(matrix.T)
+
+    def head_of(self, tier: Tier) -> nn.Linear:
+        """The `project` head of a tier."""
+        module = self.heads[tier.name]
+        if not isinstance(module, nn.Linear):
+            raise TypeError(f"the head of {tier} is a {type(module).__name__}")
+        return module
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        """The vectors of every tier, by its name: (batch, dim) float, unit length."""
+        return self.vectors(self.encoder(input_ids, attention_mask), attention_mask)
+
+    def vectors(self, hidden_states: Sequence[Tensor], attention_mask: Tensor) -> dict[str, Tensor]:
+        """Tier vectors from hidden states; one pass through the encoder serves them all.
+
+        Args:
+            hidden_states: embeddings first, then one a layer, (batch, tokens, hidden).
+            attention_mask: (batch, tokens) of 1 and 0.
+        """
+        return {
+            tier.name: self.tier_vector(tier, self.encoder.pool(hidden_states[tier.layers], attention_mask))
+            for tier in self.ladder
+        }
+
+    def tier_vector(self, tier: Tier, pooled: Tensor) -> Tensor:
+        """The (batch, dim) unit vectors of a tier from its layer's pooled states (batch, hidden)."""
+        match self.head:
+            case "truncate":
+                vector = pooled[:, : tier.dim]
+            case "project":
+                vector = self.heads[tier.name](pooled)
+        return functional.normalize(vector, dim=-1)
+
+
+@torch.inference_mode()
+def pooled_states(
+    encoder: Encoder, texts: Sequence[str], *, progress: Progress = silent, stage: str = "encode"
+) -> list[NDArray[np.float32]]:
+    """The pooled state of every layer, embeddings first: `layers + 1` arrays (n, hidden) float32.
+
+    Raises:
+        TextError: an item that is no valid string.
+    """
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    pooled = [np.empty((len(texts), encoder.hidden), dtype=np.float32) for _ in range(encoder.layers + 1)]
+    done = 0
+    for batch in encoder.tokenizer().batches(texts):
+        mask = torch.from_numpy(batch.attention_mask).to(device)
+        states = encoder(torch.from_numpy(batch.input_ids).to(device), mask)
+        for out, state in zip(pooled, states, strict=True):
+            out[batch.rows] = encoder.pool(state, mask).cpu().numpy()
+        done += len(batch.rows)
+        progress(stage, done, len(texts))
+    return pooled
+
+
+@torch.inference_mode()
+def encode_tiers(
+    model: TieredEncoder, texts: Sequence[str], *, progress: Progress = silent
+) -> Mapping[str, NDArray[np.float32]]:
+    """The vectors of texts at every tier: tier name to (n, dim) float32, unit length.
+
+    Raises:
+        TextError: an item that is no valid string.
+    """
+    model.eval()
+    pooled = pooled_states(model.encoder, texts, progress=progress)
+    device = next(model.parameters()).device
+    return {
+        tier.name: model.tier_vector(tier, torch.from_numpy(pooled[tier.layers]).to(device)).cpu().numpy()
+        for tier in model.ladder
+    }

@@ -1,0 +1,1 @@
+"""What the device is, and what the tiers cost on it."""

@@ -1,0 +1,79 @@
+"""The seam between a graph and whatever runs it: `Session`, two methods."""
+
+import importlib.util
+from pathlib import Path
+from typing import Protocol, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_runtimes.errors import EngineError, EngineMissing
+from edge_embed_runtimes.manifest import ENGINES, Engine
+
+_PIP = {"onnx": "pip install edge-embed", "openvino": "pip install 'edge-embed[openvino]'"}
+_MODULE = {"onnx": "onnxruntime", "openvino": "openvino"}
+
+
+class Session(Protocol):
+    """One tier, ready to run. `run` may be called from several threads."""
+
+    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Vectors of unit length, (batch, dim) float32, of two (batch, tokens) int64 arrays.
+
+        Raises:
+            EngineError: the session is closed, or the engine refused the input.
+        """
+
+    def close(self) -> None:
+        """Give the memory back; a second call does nothing."""
+
+
+def open_session(graph: Path, weights: Path, engine: Engine, *, device: str = "CPU", threads: int = 1) -> Session:
+    """Load a graph.
+
+    Args:
+        graph: `.onnx` or `.xml` file.
+        weights: the file that the graph's tensors stand in.
+        engine: which engine.
+        device: `"CPU"`; OpenVINO takes any name out of `edge-embed devices`, such as `"GPU"`.
+        threads: how many threads one call uses.
+
+    Raises:
+        EngineMissing: the engine isn't installed.
+        EngineError: it can't load the graph, has no such device, or the name is unknown.
+    """
+    check_engine(engine)
+    match engine:
+        case "onnx":
+            from edge_embed_runtimes.engines.onnx import OnnxSession
+
+            return OnnxSession(graph, device=device, threads=threads)
+        case "openvino":
+            from edge_embed_runtimes.engines.openvino import OpenVinoSession
+
+            return OpenVinoSession(graph, weights, device=device, threads=threads)
+        case _:
+            assert_never(engine)
+
+
+def check_engine(engine: Engine) -> None:
+    """Check that an engine is known and installed.
+
+    Raises:
+        EngineMissing: it isn't installed.
+        EngineError: the name is unknown.
+    """
+    if engine not in ENGINES:
+        raise EngineError(f"engine {engine!r} is unknown: allowed are {', '.join(ENGINES)}")
+    if not is_installed(engine):
+        raise EngineMissing(f"the engine {engine} isn't installed: {_PIP[engine]}")
+
+
+def is_installed(engine: Engine) -> bool:
+    """Whether an engine's package is there; it is not imported."""
+    return importlib.util.find_spec(_MODULE[engine]) is not None
+
+
+def closed_error() -> EngineError:
+    """The error of a session used after `close`."""
+    return EngineError("this session is closed: open the bundle again")

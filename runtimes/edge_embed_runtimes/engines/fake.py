@@ -1,0 +1,33 @@
+"""A session without a model, so that an app can be tested without one."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_runtimes.engines import closed_error
+
+
+class FakeSession:
+    """Vectors made from the token ids alone: the same text always gets the same one, other texts other ones.
+
+    Args:
+        dim: length of a vector.
+    """
+
+    def __init__(self, dim: int = 32) -> None:
+        self._dim = dim
+        self._closed = False
+
+    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See `Session.run`."""
+        if self._closed:
+            raise closed_error()
+        vectors = np.empty((len(input_ids), self._dim), dtype=np.float32)
+        for row, (ids, mask) in enumerate(zip(input_ids, attention_mask, strict=True)):
+            generator = np.random.default_rng(ids[mask == 1])
+            vectors[row] = generator.standard_normal(self._dim)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
+
+    def close(self) -> None:
+        """See `Session.close`."""
+        self._closed = True

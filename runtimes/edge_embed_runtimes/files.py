@@ -1,0 +1,101 @@
+"""Writing that leaves nothing half-written: to a temporary place, then renamed."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_embed_runtimes.errors import OutputError
+
+
+@contextmanager
+def writing_file(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; rename it to `target` at the end, or remove it on an error.
+
+    Raises:
+        OutputError: the folder can't be written, or the disk is full.
+    """
+    with _mapped(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _open_up(temporary, 0o666)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `target`; rename it to `target` at the end, or remove it on an error.
+
+    An empty folder at `target` is replaced; any other thing there only with `replace`.
+
+    Raises:
+        OutputError: something stands at `target`, the folder can't be written, or the disk is full.
+    """
+    check_target(target, replace=replace)
+    with _mapped(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            yield temporary
+            _open_up(temporary, 0o777)
+            for path in temporary.rglob("*"):
+                _open_up(path, 0o777 if path.is_dir() else 0o666)
+            _swap_in(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_target(target: Path, *, replace: bool) -> None:
+    """Refuse a folder that would be overwritten, before any long work.
+
+    Raises:
+        OutputError: something stands at `target` and `replace` is off.
+    """
+    if target.is_dir() and not any(target.iterdir()):
+        return
+    if target.exists() and not (replace and target.is_dir()):
+        raise OutputError(f"{target} exists already: name another place, or pass --force to replace a folder")
+    nearest = next(parent for parent in target.absolute().parents if parent.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise OutputError(f"{target} can't be written: no permission in {nearest}; name a folder of your own")
+
+
+def _swap_in(temporary: Path, target: Path) -> None:
+    old = temporary.with_name(f"{temporary.name}.old")
+    if target.exists():
+        target.rename(old)
+    temporary.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _open_up(path: Path, mode: int) -> None:
+    """Give a temporary file or folder, made private, the permissions that the user's umask asks for."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(mode & ~umask)
+
+
+@contextmanager
+def _mapped(target: Path) -> Iterator[None]:
+    """Turn the failures of a disk into `OutputError`, also those that other libraries wrap in errors of their own."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except Exception as error:
+        code = error.errno if isinstance(error, OSError) else None
+        if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+            raise OutputError(f"no room left on the disk of {target}: nothing was written; free some space") from error
+        if code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.EFBIG):
+            reason = os.strerror(code)
+            raise OutputError(f"{target} can't be written ({reason}): name a folder of your own") from error
+        raise

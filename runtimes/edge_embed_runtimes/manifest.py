@@ -1,0 +1,172 @@
+"""What a bundle says of itself: `manifest.json` as frozen dataclasses, to JSON and back."""
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
+from typing import Literal, get_args
+
+from edge_embed_runtimes.errors import BundleDamaged, BundleTooNew, EdgeEmbedError
+from edge_embed_runtimes.tiers import Ladder, Tier
+
+FORMAT = 1
+MANIFEST_NAME = "manifest.json"
+
+Engine = Literal["onnx", "openvino"]
+Precision = Literal["int8", "fp32"]
+Role = Literal["graph", "weights", "tokenizer", "canaries", "card"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_ROLES: tuple[Role, ...] = get_args(Role)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFile:
+    """One file of a bundle; `path` is relative to the bundle and stays inside it.
+
+    A graph names its tier, engine and precision; a weights file its engine and precision.
+    """
+
+    path: str
+    role: Role
+    sha256: str
+    size_bytes: int
+    tier: str | None = None
+    engine: Engine | None = None
+    precision: Precision | None = None
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.path)
+        if path.is_absolute() or ".." in path.parts or "\\" in self.path or not path.parts:
+            raise BundleDamaged(f"the manifest names the path {self.path!r}: only paths inside the bundle are allowed")
+        if not _SHA256.fullmatch(self.sha256) or self.size_bytes < 0:
+            raise BundleDamaged(f"the manifest's entry for {self.path!r} has no valid hash and size: export again")
+        if self.role not in _ROLES or self.engine not in (None, *ENGINES) or self.precision not in (None, *PRECISIONS):
+            raise BundleDamaged(f"the manifest's entry for {self.path!r} names an unknown role, engine or precision")
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """How one tier does on one engine in one precision, found at export.
+
+    Attributes:
+        cosine_mean, cosine_min: to the float vectors of the torch encoder, over `texts` texts.
+        invariance: largest difference of a value between a text alone and in a batch.
+        score: Spearman correlation on the pairs that the export was given; None where it was given none.
+    """
+
+    tier: str
+    engine: Engine
+    precision: Precision
+    texts: int
+    cosine_mean: float
+    cosine_min: float
+    invariance: float
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """What every grade had to reach for the export to succeed."""
+
+    cosine_mean: float = 0.995
+    cosine_min: float = 0.98
+    invariance: float = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Passport:
+    """What the export measured.
+
+    Attributes:
+        grades: one for each tier, engine and precision.
+        gates: what they had to reach.
+        cross: Spearman correlation of query tier (outer key) against document tier (inner key); empty without pairs.
+        scored_on: the name of the pairs behind the scores; None where there were none.
+    """
+
+    grades: tuple[Grade, ...] = ()
+    gates: Gates = field(default_factory=Gates)
+    cross: dict[str, dict[str, float]] = field(default_factory=dict)
+    scored_on: str | None = None
+
+    def grade(self, tier: str, engine: Engine, precision: Precision) -> Grade | None:
+        """The grade of one graph; None where it was not measured."""
+        wanted = (tier, engine, precision)
+        return next((g for g in self.grades if (g.tier, g.engine, g.precision) == wanted), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All that a bundle holds; see `FORMAT` for the version of this layout.
+
+    Attributes:
+        space: id of the vector space; vectors of two spaces can't be compared.
+        max_tokens: longest text in tokens, the special ones included; the rest of a longer text is cut off.
+        versions: library name to version, of what wrote the bundle.
+    """
+
+    name: str
+    base_model: str
+    space: str
+    head: str
+    pooling: str
+    max_tokens: int
+    ladder: Ladder
+    files: tuple[BundleFile, ...]
+    passport: Passport
+    versions: dict[str, str]
+    format: int = FORMAT
+
+    def graph(self, tier: Tier, engine: Engine, precision: Precision) -> BundleFile | None:
+        """The graph of one tier; None where the bundle has none for this engine and precision."""
+        wanted = ("graph", tier.name, engine, precision)
+        return next((f for f in self.files if (f.role, f.tier, f.engine, f.precision) == wanted), None)
+
+    def by_role(self, role: Role) -> tuple[BundleFile, ...]:
+        """Every file of one role."""
+        return tuple(file for file in self.files if file.role == role)
+
+    def to_json(self) -> str:
+        """As text, the same for the same content."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> "Manifest":
+        """Read what `to_json` wrote.
+
+        Raises:
+            BundleTooNew: a later format.
+            BundleDamaged: anything else that is no manifest.
+        """
+        try:
+            content = json.loads(text)
+            found = content["format"]
+            if isinstance(found, int) and found > FORMAT:
+                raise BundleTooNew(
+                    f"the bundle has format {found}, this version reads up to {FORMAT}: upgrade edge-embed"
+                )
+            if found != FORMAT:
+                raise BundleDamaged(f"the bundle has format {found!r}: allowed is {FORMAT}; export it again")
+            passport = content["passport"]
+            return Manifest(
+                **{
+                    **content,
+                    "ladder": Ladder(tuple(Tier(**tier) for tier in content["ladder"]["tiers"])),
+                    "files": tuple(BundleFile(**file) for file in content["files"]),
+                    "passport": Passport(
+                        grades=tuple(Grade(**grade) for grade in passport["grades"]),
+                        gates=Gates(**passport["gates"]),
+                        cross=passport["cross"],
+                        scored_on=passport["scored_on"],
+                    ),
+                }
+            )
+        except EdgeEmbedError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise BundleDamaged(
+                f"{MANIFEST_NAME} is no manifest of edge-embed ({type(error).__name__}: {error}); "
+                f"copy the bundle again, or export it again"
+            ) from error

@@ -1,0 +1,181 @@
+"""Which tier to run: pure, from what is known, with its reasons."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from edge_embed_runtimes.device.measure import Cost, Graph
+from edge_embed_runtimes.device.probe import PowerState
+from edge_embed_runtimes.errors import BudgetError, NoTierFits
+from edge_embed_runtimes.manifest import Engine, Precision
+from edge_embed_runtimes.tiers import Tier
+
+QUALITY_TIE = 0.003
+"""Two ways to run one tier that score this close count as equally good; the export's gates allow as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one text may cost; a field left None sets no limit.
+
+    Attributes:
+        latency_ms: milliseconds for one text, 90th percentile.
+        energy_mj: millijoules a text.
+        memory_mb: resident memory of a process that runs this tier alone.
+        min_quality: lowest acceptable score, as in the bundle's passport.
+        tokens: length of the texts to expect.
+
+    Raises:
+        BudgetError: a value that is no positive number.
+    """
+
+    latency_ms: float | None = None
+    energy_mj: float | None = None
+    memory_mb: float | None = None
+    min_quality: float | None = None
+    tokens: int = 32
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if value is not None and not (isinstance(value, int | float) and 0 < value < float("inf")):
+                raise BudgetError(f"Budget({entry.name}={value!r}): allowed is a number above 0, or None for no limit")
+
+    @property
+    def needs_profile(self) -> bool:
+        """Whether only a measurement can tell if a tier fits."""
+        return any(limit is not None for limit in (self.latency_ms, self.energy_mj, self.memory_mb))
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One way to run: a tier on an engine in a precision, what it scores and what it costs, as far as known."""
+
+    tier: Tier
+    engine: Engine
+    precision: Precision
+    quality: float | None = None
+    cost: Cost | None = None
+
+    @property
+    def graph(self) -> Graph:
+        """What a profile knows this option by."""
+        return (self.tier.name, self.engine, self.precision)
+
+    def __str__(self) -> str:
+        return f"{self.tier} ({self.engine} {self.precision})"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What runs, why, and why the other tiers do not."""
+
+    tier: Tier
+    engine: Engine
+    precision: Precision
+    because: str
+    passed_over: tuple[tuple[Tier, str], ...]
+
+
+def choose(options: Sequence[Option], budget: Budget, power: PowerState) -> Choice:
+    """Choose the best tier within the budget, or on battery the thriftiest one above `budget.min_quality`.
+
+    Options come in order of preference: of two equal ones the earlier is taken. Without scores a larger tier counts
+    as better.
+
+    Raises:
+        NoTierFits: every option breaks a limit, or there is none; the message holds each tier's shortfall.
+    """
+    shortfalls = {id(option): _shortfall(option, budget) for option in options}
+    fitting = [option for option in options if shortfalls[id(option)] is None]
+    if not fitting:
+        lines = [f"  {option}: {shortfalls[id(option)]}" for option in _one_a_tier(options, budget)]
+        raise NoTierFits("\n".join(["no tier fits this budget; raise it, or export smaller tiers:", *lines]))
+    thrifty = budget.min_quality is not None and (power.source == "battery" or power.saver)
+    chosen = min(fitting, key=_thrift) if thrifty else _best(fitting)
+    return Choice(
+        tier=chosen.tier,
+        engine=chosen.engine,
+        precision=chosen.precision,
+        because=_because(chosen, budget, power, thrifty),
+        passed_over=tuple(
+            (option.tier, shortfalls[id(option)] or _why_not(option, chosen, thrifty))
+            for option in _one_a_tier(options, budget)
+            if option.tier != chosen.tier
+        ),
+    )
+
+
+def _best(fitting: Sequence[Option]) -> Option:
+    """The best tier; of the ways to run it that are about equally good, the fastest."""
+    best = max(fitting, key=_quality)
+    return min(
+        (o for o in fitting if o.tier == best.tier and (o.quality or 0) >= (best.quality or 0) - QUALITY_TIE),
+        key=_latency,
+    )
+
+
+def _quality(option: Option) -> tuple[float, int]:
+    return (option.quality if option.quality is not None else 0.0, option.tier.layers)
+
+
+def _latency(option: Option) -> float:
+    return option.cost.latency_ms.p50 if option.cost else float("inf")
+
+
+def _thrift(option: Option) -> tuple[float, float, int]:
+    """Energy where it was measured, else time; an option without either comes last, smaller tiers first."""
+    energy = option.cost.energy_mj if option.cost and option.cost.energy_mj is not None else float("inf")
+    return (energy, _latency(option), option.tier.layers)
+
+
+def _shortfall(option: Option, budget: Budget) -> str | None:
+    """The first limit that an option breaks, in words; None if it breaks none."""
+    cost = option.cost
+    measured = (
+        ("latency", "ms", cost.latency_ms.p90 if cost else None, budget.latency_ms),
+        ("energy", "mJ", cost.energy_mj if cost else None, budget.energy_mj),
+        ("memory", "MB", cost.peak_mb if cost else None, budget.memory_mb),
+    )
+    for name, unit, value, limit in measured:
+        if limit is not None and value is None:
+            return f"{name} was not measured here; make a profile with 'edge-embed profile'"
+        if limit is not None and value is not None and value > limit:
+            return f"{name} {value:.3g} {unit} is over {limit:g} {unit}"
+    if budget.min_quality is not None and option.quality is None:
+        return "the bundle has no score for it; export with scored pairs"
+    if budget.min_quality is not None and option.quality is not None and option.quality < budget.min_quality:
+        return f"score {option.quality:.3f} is under {budget.min_quality:g}"
+    return None
+
+
+def _one_a_tier(options: Sequence[Option], budget: Budget) -> list[Option]:
+    """For each tier the option that speaks for it: one that fits if there is one, else the fastest."""
+    best: dict[Tier, Option] = {}
+    for option in sorted(options, key=lambda o: (_shortfall(o, budget) is not None, _latency(o))):
+        best.setdefault(option.tier, option)
+    return sorted(best.values(), key=lambda o: o.tier.layers)
+
+
+def _because(chosen: Option, budget: Budget, power: PowerState, thrifty: bool) -> str:
+    parts = []
+    if thrifty:
+        measured = chosen.cost is not None and chosen.cost.energy_mj is not None
+        spends = "least energy" if measured else "least time (energy was not measured)"
+        state = "on battery" if power.source == "battery" else "saving power"
+        parts.append(f"{state}: {spends} with a score of at least {budget.min_quality:g}")
+    else:
+        parts.append("best quality within the budget" if budget.needs_profile else "best quality")
+    if chosen.quality is not None:
+        parts.append(f"score {chosen.quality:.3f}")
+    if chosen.cost is not None:
+        limit = f" of {budget.latency_ms:g}" if budget.latency_ms is not None else ""
+        parts.append(f"p90 {chosen.cost.latency_ms.p90:.2f}{limit} ms at {chosen.cost.tokens} tokens")
+    return "; ".join(parts)
+
+
+def _why_not(option: Option, chosen: Option, thrifty: bool) -> str:
+    if thrifty:
+        return f"fits, but costs more than {chosen.tier.name}"
+    if option.quality is not None and chosen.quality is not None:
+        return f"fits, but scores {option.quality:.3f}, {chosen.tier.name} {chosen.quality:.3f}"
+    return f"fits, but is smaller than {chosen.tier.name}"
