@@ -112,9 +112,9 @@ class Encoder(nn.Module):
         """Content of the `tokenizer.json`."""
         return str(self.hub_tokenizer.backend_tokenizer.to_str())
 
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer, cut at this encoder's `max_tokens`."""
-        return Tokenizer(self.tokenizer_json, max_tokens=self.settings.max_tokens, origin=self.name)
+    def tokenizer(self, max_tokens: int | None = None) -> Tokenizer:
+        """The tokenizer, cut at `max_tokens`; None for the encoder's own limit."""
+        return Tokenizer(self.tokenizer_json, max_tokens=max_tokens or self.settings.max_tokens, origin=self.name)
 
 
 def load_encoder(name: str, *, attention: Literal["sdpa", "eager"] = "sdpa") -> Encoder:

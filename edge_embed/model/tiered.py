@@ -1,6 +1,6 @@
 """A ladder of models in one encoder: each tier reads one hidden state through its own head."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -86,22 +86,27 @@ class TieredEncoder(nn.Module):
 
 @torch.inference_mode()
 def pooled_states(
-    encoder: Encoder, texts: Sequence[str], *, progress: Progress = silent, stage: str = "encode"
-) -> list[NDArray[np.float32]]:
-    """The pooled state of every layer, embeddings first: `layers + 1` arrays (n, hidden) float32.
+    encoder: Encoder,
+    texts: Sequence[str],
+    *,
+    layers: Collection[int],
+    progress: Progress = silent,
+    stage: str = "encode",
+) -> dict[int, NDArray[np.float32]]:
+    """The pooled states of some layers (0 is the embeddings): layer to (n, hidden) float32.
 
     Raises:
         TextError: an item that is no valid string.
     """
     encoder.eval()
     device = next(encoder.parameters()).device
-    pooled = [np.empty((len(texts), encoder.hidden), dtype=np.float32) for _ in range(encoder.layers + 1)]
+    pooled = {layer: np.empty((len(texts), encoder.hidden), dtype=np.float32) for layer in layers}
     done = 0
     for batch in encoder.tokenizer().batches(texts):
         mask = torch.from_numpy(batch.attention_mask).to(device)
         states = encoder(torch.from_numpy(batch.input_ids).to(device), mask)
-        for out, state in zip(pooled, states, strict=True):
-            out[batch.rows] = encoder.pool(state, mask).cpu().numpy()
+        for layer, out in pooled.items():
+            out[batch.rows] = encoder.pool(states[layer], mask).cpu().numpy()
         done += len(batch.rows)
         progress(stage, done, len(texts))
     return pooled
@@ -117,7 +122,8 @@ def encode_tiers(
         TextError: an item that is no valid string.
     """
     model.eval()
-    pooled = pooled_states(model.encoder, texts, progress=progress)
+    layers = [tier.layers for tier in model.ladder]
+    pooled = pooled_states(model.encoder, texts, layers=layers, progress=progress)
     device = next(model.parameters()).device
     return {
         tier.name: model.tier_vector(tier, torch.from_numpy(pooled[tier.layers]).to(device)).cpu().numpy()

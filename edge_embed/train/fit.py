@@ -1,0 +1,47 @@
+"""The start of a training: heads by least squares onto the full model's leading directions."""
+
+import torch
+from torch import Tensor
+
+from edge_embed.model.tiered import TieredEncoder
+
+_RIDGE = 1e-3
+
+
+def leading_directions(vectors: Tensor) -> Tensor:
+    """The principal directions of (n, hidden) vectors about the origin, strongest first: (hidden, hidden).
+
+    Not centred, because cosines are not: turning all vectors by this orthogonal matrix keeps every cosine.
+    """
+    _, directions = torch.linalg.eigh(vectors.double().T @ vectors.double())
+    directions = directions.flip(1)
+    # the sign of an eigenvector is free; fix it, so that the same data gives the same space
+    signs = directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
+    turned: Tensor = (directions * signs).float()
+    return turned
+
+
+def fit_heads(model: TieredEncoder, pooled: dict[int, Tensor], teacher: Tensor, basis: Tensor, *, full: int) -> None:
+    """Set each `project` head to the least-squares map of its layer onto the leading directions of the full model.
+
+    Args:
+        pooled: layer to (n, hidden) pooled states.
+        teacher: (n, hidden) unit vectors of the full model.
+        basis: (hidden, hidden) directions, strongest first.
+        full: the layer that the teacher's vectors come from; a tier that reads it gets the directions themselves,
+            which is exact.
+    """
+    for tier in model.ladder:
+        target = basis[:, : tier.dim]
+        if tier.layers != full:
+            target = least_squares(pooled[tier.layers], teacher @ target)
+        model.set_head(tier, target)
+
+
+def least_squares(inputs: Tensor, targets: Tensor) -> Tensor:
+    """The (a, b) matrix that maps (n, a) inputs nearest to (n, b) targets, with a small ridge for few texts."""
+    x, y = inputs.double(), targets.double()
+    gram = x.T @ x
+    ridge = _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    solution: Tensor = torch.linalg.solve(gram + ridge, x.T @ y).float()
+    return solution
