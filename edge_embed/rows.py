@@ -23,20 +23,20 @@ def read_lines(path: Path) -> Iterator[str]:
         raise DataError(f"{path} holds no text: expected one text a line")
 
 
-def read_table(path: Path, columns: Sequence[str] | None, *, width: int) -> Iterator[tuple[str, ...]]:
-    """The rows of a TSV file with a header and no quoting, reduced to `width` columns.
+def read_table(path: Path, columns: Sequence[str] | int) -> Iterator[tuple[str, ...]]:
+    """The rows of a TSV file with a header and no quoting, reduced to some columns.
 
     Args:
-        columns: names of the columns to read; None for the first `width` ones, whatever they are called.
+        columns: names of the columns to read, or how many of the first ones, whatever they are called.
 
     Raises:
         DataError: see `read_lines`; also a missing column, or a row that is too short or has an empty cell.
     """
     lines = _numbered(path)
     header = next((line.rstrip("\r\n").split("\t") for _, line in lines), [])
-    names = list(columns) if columns is not None else header[:width]
-    if len(names) < width or not set(names) <= set(header):
-        wanted = ", ".join(names) if columns is not None else f"{width} columns"
+    names = header[:columns] if isinstance(columns, int) else list(columns)
+    if not set(names) <= set(header) or (isinstance(columns, int) and len(names) < columns):
+        wanted = f"{columns} columns" if isinstance(columns, int) else ", ".join(names)
         raise DataError(f"{path}, line 1: the header is {header}, expected a tab-separated one with {wanted}")
     places = [header.index(name) for name in names]
     for number, line in lines:

@@ -74,7 +74,7 @@ def load_checkpoint(folder: Path, *, attention: Literal["sdpa", "eager"] = "sdpa
     Raises:
         CheckpointError: no folder there, no ladder in it, a later format, or files that don't belong together.
     """
-    description = _read_description(folder)
+    description = describe_checkpoint(folder)
     try:
         ladder = Ladder(tuple(Tier(**tier) for tier in description["ladder"]))
         encoder = load_encoder(str(folder), attention=attention)
@@ -112,7 +112,12 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / LADDER_NAME).is_file()
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
+def describe_checkpoint(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, without its weights.
+
+    Raises:
+        CheckpointError: no checkpoint there, an unreadable one, or a later format.
+    """
     path = folder / LADDER_NAME
     if not path.is_file():
         if (folder / "config.json").exists():

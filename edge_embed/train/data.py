@@ -65,7 +65,7 @@ def read_corpus(text_files: Sequence[Path], pair_files: Sequence[Path]) -> Corpu
         for text in read_lines(path):
             rows[(place.setdefault(text, len(place)), None)] = None
     for path in pair_files:
-        for first, second in read_table(path, None, width=2):
+        for first, second in read_table(path, 2):
             rows[(place.setdefault(first, len(place)), place.setdefault(second, len(place)))] = None
     if len(place) < 2:
         raise DataError(f"{len(place)} texts are too few to train on: name files with at least two")

@@ -43,7 +43,11 @@ class Bundle:
         """
         path = self.path / entry.path
         if self._verify == "always" and entry.path not in self._hashed:
-            if sha256_of(path) != entry.sha256:
+            try:
+                found = sha256_of(path)
+            except OSError as error:
+                raise BundleDamaged(f"{path} can't be read ({error.strerror}): copy or export it again") from error
+            if found != entry.sha256:
                 raise BundleDamaged(f"{path} was altered or cut off (its sha256 differs): copy or export it again")
             self._hashed.add(entry.path)
         return path
@@ -68,6 +72,11 @@ class Bundle:
             if (entry.engine, entry.precision) == (engine, precision):
                 return self.file(entry)
         raise BundleDamaged(f"{self.path} has no weights for {engine} {precision}: export it again")
+
+    def alone_bytes(self, tier: Tier, engine: Engine, precision: Precision) -> int:
+        """What one tier would take on disk by itself: its graph, and the weights that it reads."""
+        entry = self.manifest.graph(tier, engine, precision)
+        return 0 if entry is None else entry.size_bytes + entry.reads_bytes
 
     def tokenizer(self) -> Path:
         """The checked path of `tokenizer.json`."""
@@ -95,13 +104,13 @@ def _read_manifest(folder: Path) -> Manifest:
         kind = "is a checkpoint: run 'edge-embed export' on it" if (folder / "starbucks.json").exists() else None
         kind = kind or ("is empty" if not any(folder.iterdir()) else f"holds no {MANIFEST_NAME}")
         raise BundleNotFound(f"{folder} {kind}; a bundle is the folder that 'edge-embed export' writes")
-    if path.is_symlink() or path.stat().st_size > _MANIFEST_LIMIT_BYTES:
-        raise BundleDamaged(f"{path} is a link or larger than {_MANIFEST_LIMIT_BYTES >> 20} MB: export again")
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > _MANIFEST_LIMIT_BYTES:
+        raise BundleDamaged(f"{path} is no real file, or larger than {_MANIFEST_LIMIT_BYTES >> 20} MB: export again")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BundleDamaged(f"{path} can't be read ({error}): copy or export the bundle again") from error
-    return Manifest.from_json(text)
+    return Manifest.from_json(text, origin=str(path))
 
 
 def _check_listing(folder: Path, manifest: Manifest) -> None:
@@ -110,8 +119,8 @@ def _check_listing(folder: Path, manifest: Manifest) -> None:
     found: set[str] = set()
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            raise BundleDamaged(f"{path} is a link: a bundle holds real files only; copy it with its content")
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise BundleDamaged(f"{path} is a link or a device: a bundle holds real files only; copy it as such")
         if path.is_dir() or name == MANIFEST_NAME:
             continue
         if name not in expected:

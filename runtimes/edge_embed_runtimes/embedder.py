@@ -44,7 +44,7 @@ class Embedder:
     @classmethod
     def open(
         cls,
-        bundle: str | os.PathLike[str] | None = None,
+        bundle: Bundle | str | os.PathLike[str] | None = None,
         *,
         tier: str | None = None,
         engine: Engine | None = None,
@@ -58,7 +58,7 @@ class Embedder:
         """Open a bundle. What is named here is kept; the rest is chosen.
 
         Args:
-            bundle: folder that `edge-embed export` wrote.
+            bundle: folder that `edge-embed export` wrote, or an opened `Bundle`.
             tier: name of a tier, such as `"demi"` or `"l1-d32"`.
             engine: `"onnx"` or `"openvino"`.
             precision: `"int8"` or `"fp32"`.
@@ -77,24 +77,26 @@ class Embedder:
         """
         if bundle is None:
             raise BundleNotFound("no bundle named, and no default bundle is installed: name a folder to open")
-        opened = Bundle(bundle, verify=verify)
+        opened = bundle if isinstance(bundle, Bundle) else Bundle(bundle, verify=verify)
         budget = budget or Budget()
-        threads = threads or usable_threads()
+        threads = usable_threads() if threads is None else threads
+        device = device or "CPU"
         options = list_options(opened, tier=tier, engine=engine, precision=precision, device=device)
         if isinstance(profile, str | os.PathLike):
             profile = DeviceProfile.load(Path(profile))
-        if profile is not None and (reason := profile.mismatch(opened, threads)):
+        if profile is not None and (reason := profile.mismatch(opened, threads, device)):
             log.warning("the profile is ignored: %s", reason)
             profile = None
         if profile is None and budget.needs_profile:
             log.warning("no profile of this device: measuring %d graphs first", len(options))
-            plan = Plan(tokens=(budget.tokens,), batches=(1,), quick=True, isolate=False)
-            profile = profile_bundle(opened, [option.graph for option in options], plan=plan, threads=threads)
+            plan = Plan(tokens=(budget.tokens,), batches=(1,), quick=True, isolate=budget.memory_mb is not None)
+            graphs = [option.graph for option in options]
+            profile = profile_bundle(opened, graphs, plan=plan, threads=threads, runs_on=device)
         choice = choose(with_costs(options, profile, budget.tokens), budget, read_power())
         graph = opened.graph(choice.tier, choice.engine, choice.precision)
         weights = opened.weights(choice.engine, choice.precision)
         tokenizer = Tokenizer.from_file(opened.tokenizer(), max_tokens=opened.manifest.max_tokens)
-        session = open_session(graph, weights, choice.engine, device=device or "CPU", threads=threads)
+        session = open_session(graph, weights, choice.engine, device=device, threads=threads)
         return cls(session, tokenizer, choice, ladder=opened.manifest.ladder, space=opened.manifest.space)
 
     @property

@@ -10,25 +10,38 @@ from pathlib import Path
 
 from edge_embed_runtimes.errors import OutputError
 
+_REFUSED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.EBUSY,
+    errno.ENAMETOOLONG,
+)
+
 
 @contextmanager
 def writing_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; rename it to `target` at the end, or remove it on an error.
 
     Raises:
-        OutputError: the folder can't be written, or the disk is full.
+        OutputError: the place can't be written, or the disk is full.
     """
-    with _mapped(target):
+    with _refusals(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        with _full_disk(target):
             yield temporary
+        with _refusals(target):
             _open_up(temporary, 0o666)
             temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -38,20 +51,23 @@ def writing_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     An empty folder at `target` is replaced; any other thing there only with `replace`.
 
     Raises:
-        OutputError: something stands at `target`, the folder can't be written, or the disk is full.
+        OutputError: something stands at `target`, the place can't be written, or the disk is full.
     """
     check_target(target, replace=replace)
-    with _mapped(target):
+    with _refusals(target):
+        target = target.absolute() if target.is_symlink() else target.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
+    try:
+        with _full_disk(target):
             yield temporary
+        with _refusals(target):
             _open_up(temporary, 0o777)
             for path in temporary.rglob("*"):
                 _open_up(path, 0o777 if path.is_dir() else 0o666)
             _swap_in(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_target(target: Path, *, replace: bool) -> None:
@@ -60,9 +76,11 @@ def check_target(target: Path, *, replace: bool) -> None:
     Raises:
         OutputError: something stands at `target` and `replace` is off.
     """
+    with _refusals(target):
+        taken = target.exists()
     if target.is_dir() and not any(target.iterdir()):
         return
-    if target.exists() and not (replace and target.is_dir()):
+    if taken and not (replace and target.is_dir()):
         raise OutputError(f"{target} exists already: name another place, or pass --force to replace a folder")
     nearest = next(parent for parent in target.absolute().parents if parent.exists())
     if not os.access(nearest, os.W_OK | os.X_OK):
@@ -73,8 +91,16 @@ def _swap_in(temporary: Path, target: Path) -> None:
     old = temporary.with_name(f"{temporary.name}.old")
     if target.exists():
         target.rename(old)
-    temporary.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        temporary.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _open_up(path: Path, mode: int) -> None:
@@ -85,17 +111,24 @@ def _open_up(path: Path, mode: int) -> None:
 
 
 @contextmanager
-def _mapped(target: Path) -> Iterator[None]:
-    """Turn the failures of a disk into `OutputError`, also those that other libraries wrap in errors of their own."""
+def _full_disk(target: Path) -> Iterator[None]:
+    """Name a full disk as such, also where another library wraps it in an error of its own."""
     try:
         yield
-    except OutputError:
-        raise
     except Exception as error:
         code = error.errno if isinstance(error, OSError) else None
-        if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left on device" in str(error):
             raise OutputError(f"no room left on the disk of {target}: nothing was written; free some space") from error
-        if code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.EFBIG):
-            reason = os.strerror(code)
-            raise OutputError(f"{target} can't be written ({reason}): name a folder of your own") from error
         raise
+
+
+@contextmanager
+def _refusals(target: Path) -> Iterator[None]:
+    """Name a place that can't be written as such."""
+    with _full_disk(target):
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _REFUSED:
+                raise OutputError(f"{target} can't be written ({error.strerror}): name a place of your own") from error
+            raise

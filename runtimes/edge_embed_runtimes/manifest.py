@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal, get_args
 
-from edge_embed_runtimes.errors import BundleDamaged, BundleTooNew, EdgeEmbedError
+from edge_embed_runtimes.errors import BundleDamaged, BundleError, BundleTooNew, EdgeEmbedError
 from edge_embed_runtimes.tiers import Ladder, Tier
 
 FORMAT = 1
@@ -25,7 +25,8 @@ _ROLES: tuple[Role, ...] = get_args(Role)
 class BundleFile:
     """One file of a bundle; `path` is relative to the bundle and stays inside it.
 
-    A graph names its tier, engine and precision; a weights file its engine and precision.
+    A graph names its tier, engine and precision, and how many bytes of the weights file it reads; a weights file its
+    engine and precision.
     """
 
     path: str
@@ -35,6 +36,7 @@ class BundleFile:
     tier: str | None = None
     engine: Engine | None = None
     precision: Precision | None = None
+    reads_bytes: int = 0
 
     def __post_init__(self) -> None:
         path = PurePosixPath(self.path)
@@ -91,6 +93,10 @@ class Passport:
     cross: dict[str, dict[str, float]] = field(default_factory=dict)
     scored_on: str | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.cross, dict) or not all(isinstance(row, dict) for row in self.cross.values()):
+            raise BundleDamaged(f"the manifest's cross-tier scores are {self.cross!r:.60}: they must be a table")
+
     def grade(self, tier: str, engine: Engine, precision: Precision) -> Grade | None:
         """The grade of one graph; None where it was not measured."""
         wanted = (tier, engine, precision)
@@ -119,6 +125,10 @@ class Manifest:
     versions: dict[str, str]
     format: int = FORMAT
 
+    def __post_init__(self) -> None:
+        if type(self.max_tokens) is not int or self.max_tokens < 1:
+            raise BundleDamaged(f"the manifest's max_tokens is {self.max_tokens!r}: it must be a whole number above 0")
+
     def graph(self, tier: Tier, engine: Engine, precision: Precision) -> BundleFile | None:
         """The graph of one tier; None where the bundle has none for this engine and precision."""
         wanted = ("graph", tier.name, engine, precision)
@@ -133,8 +143,8 @@ class Manifest:
         return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
 
     @staticmethod
-    def from_json(text: str) -> "Manifest":
-        """Read what `to_json` wrote.
+    def from_json(text: str, *, origin: str = MANIFEST_NAME) -> "Manifest":
+        """Read what `to_json` wrote; errors call it `origin`.
 
         Raises:
             BundleTooNew: a later format.
@@ -145,10 +155,10 @@ class Manifest:
             found = content["format"]
             if isinstance(found, int) and found > FORMAT:
                 raise BundleTooNew(
-                    f"the bundle has format {found}, this version reads up to {FORMAT}: upgrade edge-embed"
+                    f"{origin} has format {found}, this version reads up to {FORMAT}: upgrade edge-embed"
                 )
             if found != FORMAT:
-                raise BundleDamaged(f"the bundle has format {found!r}: allowed is {FORMAT}; export it again")
+                raise BundleDamaged(f"{origin} has format {found!r}: allowed is {FORMAT}; export it again")
             passport = content["passport"]
             return Manifest(
                 **{
@@ -163,10 +173,10 @@ class Manifest:
                     ),
                 }
             )
-        except EdgeEmbedError:
+        except BundleError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (EdgeEmbedError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BundleDamaged(
-                f"{MANIFEST_NAME} is no manifest of edge-embed ({type(error).__name__}: {error}); "
+                f"{origin} is no manifest of edge-embed ({type(error).__name__}: {error}); "
                 f"copy the bundle again, or export it again"
             ) from error

@@ -1,5 +1,6 @@
 """Which tier to run: pure, from what is known, with its reasons."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -37,8 +38,10 @@ class Budget:
     def __post_init__(self) -> None:
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if value is not None and not (isinstance(value, int | float) and 0 < value < float("inf")):
+            if type(value) not in (int, float, type(None)) or not 0 < (1 if value is None else value) < math.inf:
                 raise BudgetError(f"Budget({entry.name}={value!r}): allowed is a number above 0, or None for no limit")
+        if type(self.tokens) is not int:
+            raise BudgetError(f"Budget(tokens={self.tokens!r}): allowed is a whole number above 0")
 
     @property
     def needs_profile(self) -> bool:
@@ -106,12 +109,11 @@ def choose(options: Sequence[Option], budget: Budget, power: PowerState) -> Choi
 
 
 def _best(fitting: Sequence[Option]) -> Option:
-    """The best tier; of the ways to run it that are about equally good, the fastest."""
+    """The best tier; of the ways to run it that are about equally good, and still the best tier, the fastest."""
     best = max(fitting, key=_quality)
-    return min(
-        (o for o in fitting if o.tier == best.tier and (o.quality or 0) >= (best.quality or 0) - QUALITY_TIE),
-        key=_latency,
-    )
+    rival = max((option.quality or 0 for option in fitting if option.tier != best.tier), default=0)
+    floor = max((best.quality or 0) - QUALITY_TIE, min(rival, best.quality or 0))
+    return min((o for o in fitting if o.tier == best.tier and (o.quality or 0) >= floor), key=_latency)
 
 
 def _quality(option: Option) -> tuple[float, int]:

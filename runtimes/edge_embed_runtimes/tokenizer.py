@@ -79,9 +79,13 @@ class Tokenizer:
 
         Raises:
             TextError: not a sequence of strings, or a string that is no valid Unicode.
+            BundleDamaged: the tokenizer file lacks what it needs for these texts.
         """
         check_texts(texts)
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        try:
+            encodings = self._tokenizer.encode_batch_fast(list(texts))
+        except Exception as error:  # the library raises nothing more exact
+            raise BundleDamaged(f"the tokenizer can't encode ({error}): copy or export the bundle again") from error
         return [encoding.ids for encoding in encodings], sum(bool(encoding.overflowing) for encoding in encodings)
 
     def batches(self, texts: Sequence[str], *, batch_tokens: int = _BATCH_TOKENS) -> Iterator[Batch]:

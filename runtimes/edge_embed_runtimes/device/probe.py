@@ -90,7 +90,7 @@ def read_power(root: Path = Path("/")) -> PowerState:
 def _power_source(online: list[bool], batteries: list[str]) -> PowerSource:
     if any(online):
         return "mains"
-    if "Discharging" in batteries:
+    if "Discharging" in batteries or (online and batteries):
         return "battery"
     return "mains" if batteries else "unknown"
 

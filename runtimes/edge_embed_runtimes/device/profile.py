@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.energy import find_reader
 from edge_embed_runtimes.device.measure import FULL, QUICK, Cost, Graph, Latency, measure, peak_memory_mb
 from edge_embed_runtimes.device.probe import Device, read_device, read_power, usable_threads
-from edge_embed_runtimes.engines import is_installed, open_session
+from edge_embed_runtimes.engines import list_engines, open_session
 from edge_embed_runtimes.errors import EdgeEmbedError, ProfileError
 from edge_embed_runtimes.files import writing_file
 from edge_embed_runtimes.manifest import MANIFEST_NAME, Engine
@@ -55,6 +55,7 @@ class DeviceProfile:
 
     Attributes:
         bundle: sha256 of the manifest that was measured.
+        runs_on: the engine's name of what it ran on, such as `"CPU"`.
         power_source: where the power came from meanwhile.
         energy_reader: what reported the energy; None where nothing did.
         stable: the first graph, measured again at the end, was within 10 % of itself.
@@ -64,6 +65,7 @@ class DeviceProfile:
     device: Device
     engine_versions: dict[str, str]
     threads: int
+    runs_on: str
     power_source: Literal["mains", "battery", "unknown"]
     energy_reader: str | None
     stable: bool
@@ -78,16 +80,16 @@ class DeviceProfile:
             return min(longer, key=lambda c: c.tokens)
         return max(found, key=lambda c: c.tokens, default=None)
 
-    def mismatch(self, bundle: Bundle, threads: int) -> str | None:
+    def mismatch(self, bundle: Bundle, threads: int, runs_on: str = "CPU") -> str | None:
         """Why this profile does not speak for a bundle on this device; None if it does."""
         here = read_device()
         if self.bundle != bundle_id(bundle):
             return "it was made with another bundle"
         if (self.device.cpu, self.device.system) != (here.cpu, here.system):
             return f"it was made on {self.device.cpu}"
-        if self.threads != threads:
-            return f"it was made with {self.threads} threads, not {threads}"
-        for engine, version in engine_versions(tuple({c.engine for c in self.costs})).items():
+        if (self.threads, self.runs_on) != (threads, runs_on):
+            return f"it was made with {self.threads} threads on {self.runs_on}, not {threads} on {runs_on}"
+        for engine, version in engine_versions({c.engine for c in self.costs}).items():
             if self.engine_versions.get(engine) != version:
                 return f"it was made with {engine} {self.engine_versions.get(engine)}, not {version}"
         return None
@@ -121,7 +123,7 @@ class DeviceProfile:
             raise ProfileError(
                 f"no profile at {path} ({error.strerror}): make one with 'edge-embed profile'"
             ) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ProfileError(f"{path} is no profile of edge-embed: make one with 'edge-embed profile'") from error
 
 
@@ -130,18 +132,9 @@ def bundle_id(bundle: Bundle) -> str:
     return hashlib.sha256((bundle.path / MANIFEST_NAME).read_bytes()).hexdigest()
 
 
-def engine_versions(engines: Sequence[Engine]) -> dict[str, str]:
-    """The version of each engine that is installed."""
-    versions: dict[str, str] = {}
-    for engine in sorted(engines):
-        if is_installed(engine):
-            match engine:
-                case "onnx":
-                    from edge_embed_runtimes.engines.onnx import VERSION
-                case "openvino":
-                    from edge_embed_runtimes.engines.openvino import VERSION
-            versions[engine] = VERSION
-    return versions
+def engine_versions(engines: Collection[Engine]) -> dict[str, str]:
+    """The version of each of these engines that is installed."""
+    return {name: facts.version for name, facts in list_engines(engines).items() if facts.version}
 
 
 def profile_bundle(
@@ -150,6 +143,7 @@ def profile_bundle(
     *,
     plan: Plan,
     threads: int | None = None,
+    runs_on: str = "CPU",
     progress: Progress = silent,
 ) -> DeviceProfile:
     """Measure graphs of a bundle, the first one twice, to see whether the device kept its pace.
@@ -158,6 +152,7 @@ def profile_bundle(
         graphs: (tier name, engine, precision) of each.
         plan: lengths, batches and effort.
         threads: threads a call; None for all that this process may use.
+        runs_on: what the engine calls the device to run on.
         progress: told after each graph.
 
     Raises:
@@ -166,20 +161,21 @@ def profile_bundle(
     """
     if not graphs:
         raise ProfileError("nothing to profile: the bundle has no graph for an installed engine")
-    threads = threads or usable_threads()
+    threads = usable_threads() if threads is None else threads
     one = _measure_in_process if plan.isolate else measure_graph
     rounds = [*graphs, graphs[0]]
     measured: list[tuple[Cost, ...]] = []
     for index, graph in enumerate(rounds):
         progress("profile", index, len(rounds))
-        measured.append(one(bundle, graph, plan, threads))
+        measured.append(one(bundle, graph, plan, threads, runs_on))
     progress("profile", len(rounds), len(rounds))
     first, again = measured[0][0].latency_ms.p50, measured[-1][0].latency_ms.p50
     return DeviceProfile(
         bundle=bundle_id(bundle),
         device=read_device(),
-        engine_versions=engine_versions(tuple({engine for _, engine, _ in graphs})),
+        engine_versions=engine_versions({engine for _, engine, _ in graphs}),
         threads=threads,
+        runs_on=runs_on,
         power_source=read_power().source,
         energy_reader=reader.name if (reader := find_reader()[0]) else None,
         stable=abs(again - first) <= _DRIFT * first,
@@ -187,7 +183,7 @@ def profile_bundle(
     )
 
 
-def measure_graph(bundle: Bundle, graph: Graph, plan: Plan, threads: int) -> tuple[Cost, ...]:
+def measure_graph(bundle: Bundle, graph: Graph, plan: Plan, threads: int, runs_on: str) -> tuple[Cost, ...]:
     """Measure one graph in this process."""
     name, engine, precision = graph
     tier = bundle.manifest.ladder.find(name)
@@ -196,7 +192,7 @@ def measure_graph(bundle: Bundle, graph: Graph, plan: Plan, threads: int) -> tup
     path, weights = bundle.graph(tier, engine, precision), bundle.weights(engine, precision)
     reader, _ = find_reader()
     started = time.perf_counter()
-    session = open_session(path, weights, engine, threads=threads)
+    session = open_session(path, weights, engine, device=runs_on, threads=threads)
     load_ms = (time.perf_counter() - started) * 1000
     try:
         return tuple(
@@ -216,9 +212,9 @@ def _shapes(plan: Plan, max_tokens: int) -> Iterator[tuple[int, int]]:
             yield tokens, batch
 
 
-def _measure_in_process(bundle: Bundle, graph: Graph, plan: Plan, threads: int) -> tuple[Cost, ...]:
+def _measure_in_process(bundle: Bundle, graph: Graph, plan: Plan, threads: int, runs_on: str) -> tuple[Cost, ...]:
     """Measure one graph in a fresh process, which can tell its peak memory."""
-    job = json.dumps([str(bundle.path), graph, asdict(plan), threads])
+    job = json.dumps([str(bundle.path), graph, asdict(plan), threads, runs_on])
     command = [sys.executable, "-m", "edge_embed_runtimes.device.profile", job]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -229,10 +225,10 @@ def _measure_in_process(bundle: Bundle, graph: Graph, plan: Plan, threads: int) 
 
 
 def _worker(job: str) -> str:
-    path, (name, engine, precision), plan, threads = json.loads(job)
+    path, (name, engine, precision), plan, threads, runs_on = json.loads(job)
     wanted = Plan(**{**plan, "tokens": tuple(plan["tokens"]), "batches": tuple(plan["batches"])})
     # the parent has checked the hashes; hashing again would only warm the page cache
-    costs = measure_graph(Bundle(path, verify="never"), (name, engine, precision), wanted, threads)
+    costs = measure_graph(Bundle(path, verify="never"), (name, engine, precision), wanted, threads, runs_on)
     return json.dumps([asdict(replace(cost, peak_mb=peak_memory_mb())) for cost in costs])
 
 

@@ -1,6 +1,8 @@
 """The seam between a graph and whatever runs it: `Session`, two methods."""
 
 import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, assert_never
 
@@ -43,6 +45,8 @@ def open_session(graph: Path, weights: Path, engine: Engine, *, device: str = "C
         EngineError: it can't load the graph, has no such device, or the name is unknown.
     """
     check_engine(engine)
+    if threads < 1:
+        raise EngineError(f"threads is {threads}: allowed is at least 1, or None for all that may be used")
     match engine:
         case "onnx":
             from edge_embed_runtimes.engines.onnx import OnnxSession
@@ -72,6 +76,31 @@ def check_engine(engine: Engine) -> None:
 def is_installed(engine: Engine) -> bool:
     """Whether an engine's package is there; it is not imported."""
     return importlib.util.find_spec(_MODULE[engine]) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """One engine on this device: its version and devices, or None and how to install it."""
+
+    version: str | None
+    devices: tuple[str, ...]
+    hint: str
+
+
+def list_engines(engines: Iterable[Engine] = ENGINES) -> dict[str, EngineFacts]:
+    """What there is of these engines, installed or not."""
+    facts: dict[str, EngineFacts] = {}
+    for engine in sorted(engines):
+        if not is_installed(engine):
+            facts[engine] = EngineFacts(None, (), _PIP[engine])
+            continue
+        match engine:
+            case "onnx":
+                from edge_embed_runtimes.engines.onnx import VERSION, list_devices
+            case "openvino":
+                from edge_embed_runtimes.engines.openvino import VERSION, list_devices
+        facts[engine] = EngineFacts(VERSION, list_devices(), _PIP[engine])
+    return facts
 
 
 def closed_error() -> EngineError:

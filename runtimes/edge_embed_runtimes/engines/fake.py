@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtimes.engines import closed_error
+from edge_embed_runtimes.errors import EngineError
 
 
 class FakeSession:
@@ -21,9 +22,12 @@ class FakeSession:
         """See `Session.run`."""
         if self._closed:
             raise closed_error()
+        if input_ids.ndim != 2 or input_ids.shape != attention_mask.shape:
+            raise EngineError(f"input of shapes {input_ids.shape} and {attention_mask.shape}: expected (batch, tokens)")
         vectors = np.empty((len(input_ids), self._dim), dtype=np.float32)
         for row, (ids, mask) in enumerate(zip(input_ids, attention_mask, strict=True)):
-            generator = np.random.default_rng(ids[mask == 1])
+            seen = ids[mask == 1]
+            generator = np.random.default_rng([len(seen), *seen])
             vectors[row] = generator.standard_normal(self._dim)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors

@@ -13,6 +13,11 @@ VERSION: str = onnxruntime.__version__
 _ERRORS_ONLY = 3
 
 
+def list_devices() -> tuple[str, ...]:
+    """Device names that `open_session` takes for this engine."""
+    return ("CPU",)
+
+
 class OnnxSession:
     """One graph in ONNX Runtime, on the CPU; see `edge_embed_runtimes.engines.open_session`."""
 

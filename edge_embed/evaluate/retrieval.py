@@ -1,0 +1,222 @@
+"""Retrieval on data sets in the layout of BEIR (arXiv 2104.08663): exact search, scored as trec_eval does."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed.evaluate.models import TieredModel
+from edge_embed.rows import _numbered as numbered_lines
+from edge_embed.rows import read_table
+from edge_embed_runtimes.errors import DataError
+from edge_embed_runtimes.progress import Progress, silent
+
+_EXAMPLE = '{"_id": "d1", "title": "", "text": "..."}'
+_TOP = 100
+_CHUNK_VALUES = 16 << 20  # 64 MiB of similarities at a time
+_DECIMALS = 6  # equal texts have equal vectors to about 1e-6 only; finer differences are no ranking
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalSet:
+    """Documents, queries, and which documents answer which query.
+
+    Attributes:
+        relevant: for each query, the place of a document in `documents` to its grade, which is above 0.
+        own: for each query, the place of the document with the query's own id, which is not searched, as in BEIR;
+            None where there is none, or where it is judged relevant.
+
+    Raises:
+        DataError: no query, a query without a relevant document, or fields that don't belong together.
+    """
+
+    name: str
+    documents: tuple[str, ...]
+    queries: tuple[str, ...]
+    relevant: tuple[Mapping[int, int], ...]
+    own: tuple[int | None, ...]
+
+    def __post_init__(self) -> None:
+        if not self.queries or not len(self.queries) == len(self.relevant) == len(self.own):
+            raise DataError(
+                f"{self.name} has {len(self.queries)} queries, {len(self.relevant)} sets of relevant documents and "
+                f"{len(self.own)} own documents: expected as many of each, at least one"
+            )
+        for query, grades in zip(self.queries, self.relevant, strict=True):
+            if not grades or min(grades.values()) < 1 or not 0 <= min(grades) <= max(grades) < len(self.documents):
+                raise DataError(
+                    f"{self.name}: the query {query!r:.60} has the relevant documents {dict(grades)!r:.60}, expected "
+                    f"at least one place from 0 to {len(self.documents) - 1} with a grade above 0"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalScores:
+    """Means over the queries, each from 0 to 1.
+
+    Attributes:
+        ndcg_at_10: discounted gain of the first ten over the best possible, gains linear as in trec_eval.
+        mrr_at_10: one over the rank of the first relevant document; 0 below rank ten.
+        recall_at_100: share of the relevant documents among the first hundred.
+    """
+
+    ndcg_at_10: float
+    mrr_at_10: float
+    recall_at_100: float
+
+
+def read_retrieval(folder: Path) -> RetrievalSet:
+    """Read a folder of `corpus.jsonl`, `queries.jsonl` (each plain or `.gz`) and `qrels.tsv` or `qrels/test.tsv`.
+
+    A document's text is its title and its text. Queries without a relevant document are left out.
+
+    Raises:
+        DataError: a missing file, a wrong line, an id that is used twice or unknown, or no relevant document at all.
+    """
+    corpus = _read_texts(_find(folder, "corpus.jsonl", "corpus.jsonl.gz"))
+    queries = _read_texts(_find(folder, "queries.jsonl", "queries.jsonl.gz"))
+    path = _find(folder, "qrels.tsv", "qrels/test.tsv")
+    place = {name: number for number, name in enumerate(corpus)}
+    relevant = _read_grades(path, queries, place)
+    if not relevant:
+        raise DataError(f"{path} names no relevant document: expected at least one line with a score above 0")
+    chosen = [query for query in queries if query in relevant]
+    return RetrievalSet(
+        name=folder.resolve().name,
+        documents=tuple(corpus.values()),
+        queries=tuple(queries[query] for query in chosen),
+        relevant=tuple(relevant[query] for query in chosen),
+        own=tuple(None if place.get(query) in relevant[query] else place.get(query) for query in chosen),
+    )
+
+
+def score_retrieval(model: TieredModel, data: RetrievalSet, progress: Progress = silent) -> dict[str, RetrievalScores]:
+    """The scores of each tier, by tier name, smallest first; one pass encodes documents and queries."""
+    vectors = model.encode_tiers((*data.documents, *data.queries), progress)
+    count = len(data.documents)
+    scores = {}
+    for number, tier in enumerate(model.ladder_names, start=1):
+        found = list(search(vectors[tier][:count], vectors[tier][count:], own=data.own))
+        scores[tier] = grade_rankings(found, data.relevant)
+        progress("search", number, len(model.ladder_names))
+    return scores
+
+
+def search(
+    documents: NDArray[np.float32], queries: NDArray[np.float32], *, own: Sequence[int | None], top: int = _TOP
+) -> Iterator[NDArray[np.int64]]:
+    """The places of the best `top` documents for each query, best first; ties in the order of the documents.
+
+    Args:
+        documents: (documents, dim) rows of unit length.
+        queries: (queries, dim) rows of unit length.
+        own: for each query, the document that is left out.
+
+    Raises:
+        DataError: a vector holds a value that is no finite number.
+    """
+    step = max(1, _CHUNK_VALUES // max(1, len(documents)))
+    for start in range(0, len(queries), step):
+        similarities = queries[start : start + step] @ documents.T
+        if not np.isfinite(similarities).all():
+            raise DataError(f"queries from {start} on have similarities that are no numbers: expected finite vectors")
+        np.round(similarities, _DECIMALS, out=similarities)
+        for row, left_out in zip(similarities, own[start : start + step], strict=True):
+            if left_out is not None:
+                row[left_out] = -np.inf
+            yield _best(row, top)
+
+
+def grade_rankings(rankings: Sequence[NDArray[np.int64]], relevant: Sequence[Mapping[int, int]]) -> RetrievalScores:
+    """Score rankings of at least 100 places, or of all documents, against the relevant documents of each query."""
+    sums = np.zeros(3)
+    for ranking, grades in zip(rankings, relevant, strict=True):
+        gains = [grades.get(document, 0) for document in ranking.tolist()]
+        ideal = sorted(grades.values(), reverse=True)
+        first = next((rank for rank, gain in enumerate(gains[:10], start=1) if gain), math.inf)
+        hits = sum(gain > 0 for gain in gains[:_TOP])
+        sums += (_discounted(gains[:10]) / _discounted(ideal[:10]), 1 / first, hits / len(grades))
+    ndcg, mrr, recall = (sums / len(relevant)).tolist()
+    return RetrievalScores(ndcg_at_10=ndcg, mrr_at_10=mrr, recall_at_100=recall)
+
+
+def _best(similarities: NDArray[np.float32], top: int) -> NDArray[np.int64]:
+    """Places of the largest values, largest first; of equal ones the earlier first, at the cut as well."""
+    cut = max(0, len(similarities) - top)
+    least = np.partition(similarities, cut)[cut]
+    candidates = np.flatnonzero((similarities >= least) & np.isfinite(similarities))
+    return candidates[np.argsort(-similarities[candidates], kind="stable")][:top]
+
+
+def _discounted(gains: Sequence[int]) -> float:
+    """Discounted cumulative gain: the sum of gain / log2(rank + 1)."""
+    return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, start=1))
+
+
+def _find(folder: Path, *names: str) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(f"{folder} holds no {' or '.join(names)}: name a folder in the layout of BEIR")
+
+
+def _read_texts(path: Path) -> dict[str, str]:
+    """Id to title and text, in the order of the file."""
+    texts: dict[str, str] = {}
+    for number, line in numbered_lines(path):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        name, text = _parse(line, where)
+        if name in texts:
+            raise DataError(f"{where}: the _id {name!r} stands in an earlier line as well, expected each once")
+        texts[name] = text
+    return texts
+
+
+def _parse(line: str, where: str) -> tuple[str, str]:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: no JSON ({error}), expected an object such as {_EXAMPLE}") from error
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: found {line.strip()!r:.60}, expected an object such as {_EXAMPLE}")
+    values = {"title": "", **{key: entry[key] for key in ("_id", "title", "text") if key in entry}}
+    for key in ("_id", "text", "title"):
+        if not isinstance(values.get(key), str):
+            raise DataError(f"{where}: {key} is {values.get(key)!r:.60}, expected a string as in {_EXAMPLE}")
+    text = f"{values['title']} {values['text']}".strip()
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # JSON can spell what UTF-8 can't
+        raise DataError(f"{where}: the text has a lone surrogate, expected valid Unicode: write the file anew")
+    return values["_id"], text
+
+
+def _read_grades(path: Path, queries: Mapping[str, str], place: Mapping[str, int]) -> dict[str, dict[int, int]]:
+    """Query id to the places of its relevant documents, with their grades."""
+    relevant: dict[str, dict[int, int]] = {}
+    seen: set[tuple[str, str]] = set()
+    columns = ("query-id", "corpus-id", "score")
+    for number, (query, document, score) in enumerate(read_table(path, columns), start=2):
+        where = f"{path}, line {number}"
+        if query not in queries:
+            raise DataError(f"{where}: query-id {query!r} is unknown, expected the _id of a query")
+        if document not in place:
+            raise DataError(f"{where}: corpus-id {document!r} is unknown, expected the _id of a document")
+        if (query, document) in seen:
+            raise DataError(f"{where}: {query!r} and {document!r} are judged in an earlier line as well, expected once")
+        seen.add((query, document))
+        grade = _grade(score, where)
+        if grade > 0:
+            relevant.setdefault(query, {})[place[document]] = grade
+    return relevant
+
+
+def _grade(cell: str, where: str) -> int:
+    try:
+        return int(cell)
+    except ValueError:
+        raise DataError(f"{where}: column 'score' is {cell!r}, expected a whole number such as 1") from None

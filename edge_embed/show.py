@@ -1,0 +1,242 @@
+"""What the command line draws: bars, tables, the picture of a ladder."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from edge_embed.extras import require
+from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.device.probe import Device, PowerState
+from edge_embed_runtimes.device.profile import DeviceProfile
+from edge_embed_runtimes.engines import EngineFacts
+from edge_embed_runtimes.files import writing_file
+from edge_embed_runtimes.manifest import Engine, Manifest, Precision
+from edge_embed_runtimes.policy import Choice
+from edge_embed_runtimes.progress import Progress, silent
+from edge_embed_runtimes.tiers import Tier
+
+_PIPE_WIDTH = 120
+
+
+@contextmanager
+def bars() -> Iterator[Progress]:
+    """A progress bar for each stage, on standard error; nothing at all where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield silent
+        return
+    columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as drawn:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = drawn.add_task(stage, total=total)
+            drawn.update(tasks[stage], completed=done, total=total)
+
+        yield tell
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table to standard output; numbers stand at the right."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for place, name in enumerate(columns):
+        numeric = all(_is_number(row[place]) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+def console() -> Console:
+    """Standard output; a pipe gets lines of a fixed width instead of a terminal's."""
+    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH, soft_wrap=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One tier in one engine and precision, as a table of a ladder shows it."""
+
+    tier: Tier
+    engine: Engine
+    precision: Precision
+    size_bytes: int
+    p50_ms: float
+    texts_per_s: float
+    score: float | None
+    cosine: float | None
+
+
+def rungs(bundle: Bundle, profile: DeviceProfile, *, tokens: int) -> list[Rung]:
+    """What is known of every measured graph: one text at a time for the latency, the largest batch for the speed."""
+    found = []
+    largest = max(cost.batch for cost in profile.costs)
+    for file in bundle.manifest.by_role("graph"):
+        if file.tier is None or file.engine is None or file.precision is None:
+            continue
+        graph = (file.tier, file.engine, file.precision)
+        one, bulk = profile.cost(graph, tokens=tokens), profile.cost(graph, tokens=tokens, batch=largest)
+        if one is None or bulk is None:
+            continue
+        grade = bundle.manifest.passport.grade(*graph)
+        tier = bundle.manifest.ladder.find(file.tier)
+        size = bundle.alone_bytes(tier, file.engine, file.precision)
+        score, cosine = (grade.score, grade.cosine_mean) if grade else (None, None)
+        found.append(Rung(tier, file.engine, file.precision, size, one.latency_ms.p50, bulk.texts_per_s, score, cosine))
+    return found
+
+
+def print_ladder(title: str, ladder: Sequence[Rung]) -> None:
+    """Print the table of a ladder."""
+    print_table(
+        title,
+        ["tier", "layers x dim", "engine", "precision", "file MB", "p50 ms", "texts/s", "score", "cosine to fp32"],
+        [
+            [
+                rung.tier.name,
+                f"{rung.tier.layers} x {rung.tier.dim}",
+                rung.engine,
+                rung.precision,
+                f"{rung.size_bytes / 1e6:.1f}",
+                f"{rung.p50_ms:.2f}",
+                f"{rung.texts_per_s:.0f}",
+                "" if rung.score is None else f"{rung.score:.4f}",
+                "" if rung.cosine is None else f"{rung.cosine:.5f}",
+            ]
+            for rung in ladder
+        ],
+    )
+
+
+def draw_ladder(ladder: Sequence[Rung], path: Path) -> None:
+    """Draw score against latency, a line for each engine and precision, as a PNG.
+
+    Raises:
+        ExtraMissing: matplotlib isn't installed.
+        OutputError: the place can't be written.
+    """
+    require("cli", "matplotlib")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for engine, precision in sorted({(rung.engine, rung.precision) for rung in ladder}):
+        points = [
+            (rung.p50_ms, rung.score, rung.tier.name)
+            for rung in ladder
+            if (rung.engine, rung.precision) == (engine, precision) and rung.score is not None
+        ]
+        style = "o-" if precision == "int8" else "o:"
+        axes.plot([x for x, _, _ in points], [y for _, y, _ in points], style, label=f"{engine} {precision}")
+        for x, y, name in points if (engine, precision) == (ladder[0].engine, ladder[0].precision) else []:
+            axes.annotate(name, (x, y), xytext=(6, -12), textcoords="offset points")
+    axes.set_xscale("log")
+    axes.set_xlabel("time for one text, p50, ms (log)")
+    axes.set_ylabel("score (Spearman)")
+    axes.set_title("What each tier scores, and what it costs here")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    with writing_file(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def describe_choice(choice: Choice) -> str:
+    """A choice in words, a line for each tier that was passed over."""
+    lines = [f"{choice.tier} on {choice.engine} {choice.precision}: {choice.because}"]
+    return "\n".join([*lines, *(f"  not {tier}: {reason}" for tier, reason in choice.passed_over)])
+
+
+def _is_number(cell: str) -> bool:
+    return not cell or cell.replace(".", "", 1).replace(" x ", "", 1).replace("e-", "", 1).isdigit()
+
+
+def print_grades(manifest: Manifest) -> None:
+    """Print a bundle's grades."""
+    print_table(
+        f"cosine to the torch encoder over {manifest.passport.grades[0].texts} texts",
+        ["tier", "engine", "precision", "mean", "min", "invariance", "score"],
+        [
+            [
+                grade.tier,
+                grade.engine,
+                grade.precision,
+                f"{grade.cosine_mean:.5f}",
+                f"{grade.cosine_min:.5f}",
+                f"{grade.invariance:.1e}",
+                "" if grade.score is None else f"{grade.score:.4f}",
+            ]
+            for grade in manifest.passport.grades
+        ],
+    )
+
+
+def print_manifest(manifest: Manifest) -> None:
+    """Print what a bundle holds."""
+    total = sum(file.size_bytes for file in manifest.files)
+    rows = [
+        ["name", manifest.name],
+        ["base model", manifest.base_model],
+        ["space", manifest.space],
+        ["ladder", ", ".join(map(str, manifest.ladder))],
+        ["head", manifest.head],
+        ["pooling", f"{manifest.pooling}, up to {manifest.max_tokens} tokens"],
+        ["files", f"{len(manifest.files)}, {total / 1e6:.1f} MB"],
+        ["written by", ", ".join(f"{library} {version}" for library, version in manifest.versions.items())],
+    ]
+    print_table("bundle", ["", ""], rows)
+    print_grades(manifest)
+    cross = manifest.passport.cross
+    if cross:
+        rows = [[query, *(f"{score:.4f}" for score in scores.values())] for query, scores in cross.items()]
+        print_table(f"query tier against document tier, {manifest.passport.scored_on}", ["", *cross], rows)
+
+
+def print_checkpoint(place: Path, description: Mapping[str, Any]) -> None:
+    """Print what a checkpoint holds, from its description."""
+    origin = description["origin"]
+    rows = [
+        ["base model", str(origin["base_model"])],
+        ["space", str(description["space"])],
+        ["ladder", ", ".join(f"{tier['name']} {tier['layers']}x{tier['dim']}" for tier in description["ladder"])],
+        ["head", str(description["head"])],
+        *([f"recipe: {key}", str(value)] for key, value in origin["recipe"].items()),
+        *([f"data: {name}", f"sha256 {sha256[:12]}…"] for name, sha256 in origin["data"].items()),
+        ["written by", ", ".join(f"{library} {version}" for library, version in origin["versions"].items())],
+    ]
+    print_table(f"checkpoint {place}", ["", ""], rows)
+
+
+def print_device(device: Device, power: PowerState, engines: Mapping[str, EngineFacts], energy: str) -> None:
+    """Print what there is to run on."""
+    memory = "unknown" if device.memory_mb is None else f"{device.memory_mb / 1024:.1f} GB"
+    battery = "none" if power.battery_percent is None else f"{power.battery_percent:.0f} %"
+    rows = [
+        ["processor", device.cpu],
+        ["system", device.system],
+        ["features", ", ".join(device.features) or "none known"],
+        ["threads", f"{device.threads} may be used of {device.cores} cores"],
+        ["memory", memory],
+        ["power", power.source],
+        ["battery", battery],
+        ["saver, throttled", f"{_yes(power.saver)}, {_yes(power.throttled)}"],
+        ["energy", energy],
+        *([f"engine {name}", _engine_words(facts)] for name, facts in engines.items()),
+    ]
+    print_table("this device", ["", ""], rows)
+
+
+def _engine_words(facts: EngineFacts) -> str:
+    if facts.version is None:
+        return f"not installed: {facts.hint}"
+    return f"{facts.version} on {', '.join(facts.devices)}"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

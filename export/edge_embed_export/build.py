@@ -1,0 +1,247 @@
+"""The whole road from a checkpoint to a bundle; nothing appears at its place before everything has passed."""
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from edge_embed.evaluate.sts import ScoredPairs
+from edge_embed.model.checkpoint import Origin, load_checkpoint, space_of
+from edge_embed.model.tiered import TieredEncoder, encode_tiers
+from edge_embed.rows import read_lines
+from edge_embed_export import openvino as to_openvino
+from edge_embed_export.calibrate import calibration_batches, observe
+from edge_embed_export.card import write_card
+from edge_embed_export.condition import condition
+from edge_embed_export.graph import export_ladder, save
+from edge_embed_export.layout import CANARIES_NAME, CARD_NAME, TOKENIZER_NAME, graph_path, place, weights_path
+from edge_embed_export.quantize import quantize
+from edge_embed_export.share import write_onnx, write_openvino
+from edge_embed_export.verify import PARITY_TEXTS, Yardstick, check_gates, cross, grade_graph
+from edge_embed_runtimes.bundle import sha256_of
+from edge_embed_runtimes.errors import DataError, EngineError, RecipeError
+from edge_embed_runtimes.files import check_target, writing_folder
+from edge_embed_runtimes.manifest import (
+    ENGINES,
+    MANIFEST_NAME,
+    PRECISIONS,
+    BundleFile,
+    Engine,
+    Gates,
+    Grade,
+    Manifest,
+    Passport,
+    Precision,
+    Role,
+)
+from edge_embed_runtimes.progress import Progress, silent
+from edge_embed_runtimes.tiers import Ladder
+from edge_embed_runtimes.tokenizer import Batch, Tokenizer
+
+_CANARIES = 4
+_LIBRARIES = ("edge-embed", "torch", "transformers", "onnx", "onnxruntime", "openvino", "nncf")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSettings:
+    """What to write, and what to hold it against.
+
+    Attributes:
+        calibrate: files of plain texts like those the bundle will see; they fix the int8 ranges and measure parity.
+        pairs: scored pairs for the passport's scores; None leaves them out.
+        gates: what every graph must reach.
+
+    Raises:
+        EngineError, RecipeError: an unknown or empty list of engines or precisions.
+        DataError: no calibration texts.
+    """
+
+    calibrate: tuple[Path, ...]
+    engines: tuple[Engine, ...] = ENGINES
+    precisions: tuple[Precision, ...] = PRECISIONS
+    pairs: ScoredPairs | None = None
+    gates: Gates = field(default_factory=Gates)
+
+    def __post_init__(self) -> None:
+        if not self.engines or not set(self.engines) <= set(ENGINES):
+            raise EngineError(f"engines {list(self.engines)}: allowed are one or more of {', '.join(ENGINES)}")
+        if not self.precisions or not set(self.precisions) <= set(PRECISIONS):
+            raise RecipeError(f"precisions {list(self.precisions)}: allowed are one or more of {', '.join(PRECISIONS)}")
+        if not self.calibrate:
+            raise DataError("no calibration texts: name at least one file of texts like those you will embed")
+
+
+def export_bundle(
+    checkpoint: Path,
+    output: Path,
+    settings: ExportSettings,
+    *,
+    replace: bool = False,
+    progress: Progress = silent,
+) -> Manifest:
+    """Compile a checkpoint into a bundle at `output`; returns its manifest.
+
+    Raises:
+        CheckpointError: no usable checkpoint there.
+        DataError: calibration texts are missing or too few.
+        GateMissed: a graph is further from the torch encoder than its gate allows.
+        OutputError: something stands at `output` and `replace` is off, it can't be written, or the disk is full.
+    """
+    check_target(output, replace=replace)
+    model, origin = load_checkpoint(checkpoint, attention="eager")
+    texts = list(dict.fromkeys(text for path in settings.calibrate for text in read_lines(path)))
+    batches = calibration_batches(texts, model.encoder.tokenizer())
+    with writing_folder(output, replace=replace) as folder:
+        with tempfile.TemporaryDirectory(prefix=".scratch.", dir=folder.parent) as scratch:
+            reads = _write_graphs(model, settings, batches, folder, Path(scratch), progress)
+        tokenizer_json = model.encoder.tokenizer_json
+        (folder / TOKENIZER_NAME).write_text(tokenizer_json, encoding="utf-8")
+        tokenizer = Tokenizer(tokenizer_json, max_tokens=model.encoder.settings.max_tokens)
+        passport = _grade(model, settings, texts, tokenizer, folder, progress)
+        check_gates(passport.grades, settings.gates)
+        _write_canaries(model, texts, folder / CANARIES_NAME)
+        manifest = _describe(model, origin, passport)
+        write_card(folder / CARD_NAME, manifest, origin)
+        manifest = dataclasses.replace(manifest, files=tuple(_list_files(model.ladder, settings, folder, reads)))
+        (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest
+
+
+def _write_graphs(
+    model: TieredEncoder,
+    settings: ExportSettings,
+    batches: Sequence[Batch],
+    folder: Path,
+    scratch: Path,
+    progress: Progress,
+) -> dict[str, int]:
+    """Write every graph; returns, for each, how many bytes of its weights file it reads."""
+    reads: dict[str, int] = {}
+    progress("trace", 0, 1)
+    plain = export_ladder(model)
+    progress("trace", 1, 1)
+    graphs: dict[Precision, ir.Model] = {"fp32": plain}
+    if "int8" in settings.precisions:
+        graphs["int8"] = condition(plain, observe(plain, batches, scratch, progress))
+    for precision in settings.precisions:
+        for engine in settings.engines:
+            target = folder / place(engine, precision)
+            progress(f"compile {target.name}", 0, 1)
+            match engine:
+                case "onnx":
+                    read = _write_onnx(graphs[precision], precision, batches, model.ladder, target, scratch, progress)
+                case "openvino":
+                    read = _write_openvino(graphs[precision], precision, batches, model.ladder, target, scratch)
+            reads |= {graph_path(tier, engine, precision): read[tier.name] for tier in model.ladder}
+            progress(f"compile {target.name}", 1, 1)
+    return reads
+
+
+def _write_onnx(
+    graph: ir.Model,
+    precision: Precision,
+    batches: Sequence[Batch],
+    ladder: Ladder,
+    target: Path,
+    scratch: Path,
+    progress: Progress,
+) -> dict[str, int]:
+    if precision == "int8":
+        graph = quantize(graph, observe(graph, batches, scratch, progress))
+    return write_onnx(graph, ladder, target)
+
+
+def _write_openvino(
+    graph: ir.Model, precision: Precision, batches: Sequence[Batch], ladder: Ladder, target: Path, scratch: Path
+) -> dict[str, int]:
+    converted = to_openvino.read(save(graph, scratch / f"{target.name}.onnx"))
+    if precision == "int8":
+        converted = to_openvino.quantize(converted, batches)
+    separate = scratch / target.name
+    separate.mkdir()
+    return write_openvino(to_openvino.write_tiers(converted, ladder, separate), target)
+
+
+def _grade(
+    model: TieredEncoder,
+    settings: ExportSettings,
+    texts: Sequence[str],
+    tokenizer: Tokenizer,
+    folder: Path,
+    progress: Progress,
+) -> Passport:
+    """Grade every graph against the torch encoder, on texts spread over all that were given."""
+    chosen = [texts[i] for i in np.linspace(0, len(texts) - 1, min(PARITY_TEXTS, len(texts))).astype(int)]
+    yardstick = Yardstick(chosen, encode_tiers(model, chosen, progress=progress), tokenizer, settings.pairs)
+    jobs = [(tier, e, p) for p in settings.precisions for e in settings.engines for tier in model.ladder]
+    grades: list[Grade] = []
+    for done, (tier, engine, precision) in enumerate(jobs):
+        progress("verify", done, len(jobs))
+        grades.append(grade_graph(folder, tier, engine, precision, yardstick))
+    progress("verify", len(jobs), len(jobs))
+    pairs = settings.pairs
+    return Passport(
+        grades=tuple(grades),
+        gates=settings.gates,
+        cross={} if pairs is None else cross(encode_tiers(model, [*pairs.first, *pairs.second]), pairs),
+        scored_on=None if pairs is None else pairs.name,
+    )
+
+
+def _write_canaries(model: TieredEncoder, texts: Sequence[str], path: Path) -> None:
+    """A few texts with their float vectors, by which anyone can later see that a device computes the right thing."""
+    canaries = [texts[i] for i in np.linspace(0, len(texts) - 1, _CANARIES).astype(int)]
+    vectors = {name: rows.round(6).tolist() for name, rows in encode_tiers(model, canaries).items()}
+    content = {"texts": canaries, "vectors": vectors}
+    path.write_text(json.dumps(content, indent=None, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _describe(model: TieredEncoder, origin: Origin, passport: Passport) -> Manifest:
+    return Manifest(
+        name=f"{Path(origin.base_model).name}-{len(model.ladder)}-tiers",
+        base_model=Path(origin.base_model).name,
+        space=space_of(model),
+        head=model.head,
+        pooling=model.encoder.settings.pooling,
+        max_tokens=model.encoder.settings.max_tokens,
+        ladder=model.ladder,
+        files=(),
+        passport=passport,
+        versions={library: version(library) for library in _LIBRARIES},
+    )
+
+
+def _list_files(
+    ladder: Ladder, settings: ExportSettings, folder: Path, reads: Mapping[str, int]
+) -> Iterator[BundleFile]:
+    single: tuple[tuple[str, Role], ...] = (
+        (TOKENIZER_NAME, "tokenizer"),
+        (CANARIES_NAME, "canaries"),
+        (CARD_NAME, "card"),
+    )
+    for name, role in single:
+        yield _entry(folder, name, role)
+    for precision in settings.precisions:
+        for engine in settings.engines:
+            weights = _entry(folder, weights_path(engine, precision), "weights")
+            yield dataclasses.replace(weights, engine=engine, precision=precision)
+            for tier in ladder:
+                name = graph_path(tier, engine, precision)
+                yield dataclasses.replace(
+                    _entry(folder, name, "graph"),
+                    tier=tier.name,
+                    engine=engine,
+                    precision=precision,
+                    reads_bytes=reads[name],
+                )
+
+
+def _entry(folder: Path, name: str, role: Role) -> BundleFile:
+    path = folder / name
+    return BundleFile(name, role, sha256_of(path), path.stat().st_size)

@@ -1,0 +1,25 @@
+"""Where things stand in a bundle."""
+
+from edge_embed_runtimes.manifest import Engine, Precision
+from edge_embed_runtimes.tiers import Tier
+
+CANARIES_NAME = "canaries.json"
+CARD_NAME = "README.md"
+TOKENIZER_NAME = "tokenizer.json"
+WEIGHTS_NAME = "weights.bin"
+GRAPH_SUFFIX: dict[Engine, str] = {"onnx": ".onnx", "openvino": ".xml"}
+
+
+def place(engine: Engine, precision: Precision) -> str:
+    """The folder of one engine and precision, relative to the bundle."""
+    return f"{engine}-{precision}"
+
+
+def weights_path(engine: Engine, precision: Precision) -> str:
+    """The weights file that all tiers of one engine and precision share, relative to the bundle."""
+    return f"{place(engine, precision)}/{WEIGHTS_NAME}"
+
+
+def graph_path(tier: Tier, engine: Engine, precision: Precision) -> str:
+    """The graph of one tier, relative to the bundle."""
+    return f"{place(engine, precision)}/{tier.name}{GRAPH_SUFFIX[engine]}"

@@ -1,0 +1,97 @@
+"""Int8 for ONNX Runtime: every range fixed, so that a text's vector can't depend on its batch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from edge_embed_export.calibrate import ChannelRange
+from edge_embed_export.linear import Linear, add_constant, by_input, constant, find_linears, new_node
+
+_CONTRIB = "com.microsoft"
+_TABLE_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """`real = scale * (quantized - zero_point)` with quantized values of 0 to 255."""
+
+    scale: np.float32
+    zero_point: np.uint8
+
+
+def quantize(model: ir.Model, ranges: Mapping[str, ChannelRange]) -> ir.Model:
+    """A copy of a conditioned float graph with int8 products and embedding tables.
+
+    Products: unsigned activations with one fixed range, signed weights with a scale for each output channel, in
+    ONNX Runtime's fused MatMulIntegerToFloat. Tables: signed, a scale for each row.
+
+    Args:
+        ranges: what `observe` found in this very graph.
+    """
+    ready = model.clone()
+    for group in by_input([linear for linear in find_linears(ready.graph) if not linear.stays_float]):
+        _quantize_group(ready.graph, group, ranges[group[0].x.name or ""])
+    for node in list(ready.graph):
+        if node.op_type == "Gather":
+            _quantize_table(ready.graph, node)
+    ready.opset_imports[_CONTRIB] = 1
+    RemoveUnusedNodesPass()(ready)
+    return ready
+
+
+def affine(found: ChannelRange) -> Affine:
+    """The scale and zero point that cover a range; 0 is always met exactly."""
+    low, high = min(0.0, float(found.low.min())), max(0.0, float(found.high.max()))
+    scale = max((high - low) / 255, 1e-9)
+    return Affine(np.float32(scale), np.uint8(round(-low / scale)))
+
+
+def symmetric(weight: NDArray[np.float32], *, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Int8 values of -127 to 127, and the scale of each slice along the other axis, with `axis` kept as size 1."""
+    scale = np.maximum(np.abs(weight).max(axis, keepdims=True) / 127, 1e-9).astype(np.float32)
+    return np.rint(weight / scale).clip(-127, 127).astype(np.int8), scale
+
+
+def _quantize_group(graph: ir.Graph, group: list[Linear], found: ChannelRange) -> None:
+    x, params = group[0].x, affine(found)
+    scale = add_constant(graph, f"{x.name}.scale", np.asarray(params.scale))
+    zero = add_constant(graph, f"{x.name}.zero", np.asarray(params.zero_point))
+    node, quantized = new_node("QuantizeLinear", [x, scale, zero], f"{x.name}.quantized")
+    graph.insert_before(group[0].product, [node])
+    for linear in group:
+        weight, weight_scale = symmetric(linear.weight, axis=0)
+        name = linear.name
+        product, out = new_node(
+            "MatMulIntegerToFloat",
+            [
+                quantized,
+                add_constant(graph, f"{name}.weight.int8", weight),
+                scale,
+                add_constant(graph, f"{name}.weight.scale", weight_scale[0]),
+                zero,
+                None,
+                add_constant(graph, f"{name}.bias.float", linear.bias),
+            ],
+            f"{name}.int8",
+            domain=_CONTRIB,
+        )
+        graph.insert_before(linear.product, [product])
+        ir.convenience.replace_all_uses_with(linear.out, out)
+
+
+def _quantize_table(graph: ir.Graph, gather: ir.Node) -> None:
+    table = constant(gather.inputs[0])
+    if table is None or table.ndim != 2 or len(table) < _TABLE_ROWS or table.dtype != np.float32:
+        return
+    rows, scale = symmetric(table, axis=1)
+    name, ids = gather.inputs[0].name, gather.inputs[1]
+    picked, low = new_node("Gather", [add_constant(graph, f"{name}.int8", rows), ids], f"{name}.rows")
+    cast, real = new_node("Cast", [low], f"{name}.float", to=int(ir.DataType.FLOAT))
+    scales, factor = new_node("Gather", [add_constant(graph, f"{name}.scale", scale), ids], f"{name}.scales")
+    scaled, out = new_node("Mul", [real, factor], f"{name}.scaled")
+    graph.insert_before(gather, [picked, cast, scales, scaled])
+    ir.convenience.replace_all_uses_with(gather.outputs[0], out)
