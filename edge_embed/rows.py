@@ -1,6 +1,7 @@
 """Read lines and tables of text from files, plain or gzipped, and name the line where one is wrong."""
 
 import gzip
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -15,7 +16,7 @@ def read_lines(path: Path) -> Iterator[str]:
         DataError: the file is missing, unreadable, no UTF-8, or holds no text at all.
     """
     found = False
-    for _, line in _numbered(path):
+    for _, line in numbered_lines(path):
         if line.strip():
             found = True
             yield line.strip()
@@ -32,7 +33,7 @@ def read_table(path: Path, columns: Sequence[str] | int) -> Iterator[tuple[str, 
     Raises:
         DataError: see `read_lines`; also a missing column, or a row that is too short or has an empty cell.
     """
-    lines = _numbered(path)
+    lines = numbered_lines(path)
     header = next((line.rstrip("\r\n").split("\t") for _, line in lines), [])
     names = header[:columns] if isinstance(columns, int) else list(columns)
     if not set(names) <= set(header) or (isinstance(columns, int) and len(names) < columns):
@@ -47,7 +48,12 @@ def read_table(path: Path, columns: Sequence[str] | int) -> Iterator[tuple[str, 
         yield tuple(cells[place].strip() for place in places)
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Every line of a text file with its number, from 1.
+
+    Raises:
+        DataError: the file is missing, unreadable, or no UTF-8.
+    """
     number = 0
     try:
         with _open(path) as file:
@@ -55,7 +61,7 @@ def _numbered(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, line
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, after line {number}: no valid UTF-8 ({error.reason}): save it as UTF-8") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} can't be read ({getattr(error, 'strerror', None) or error})") from error
 
 

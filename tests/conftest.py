@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-SUBJECTS = "a cat|the old man|a small dog|the red bus|my friend|the river|a bird|the train|her sister|the teacher".split("|")
+SUBJECTS = (
+    "a cat|the old man|a small dog|the red bus|my friend|the river|a bird|the train|her sister|the teacher".split("|")
+)
 VERBS = "sees|likes|follows|finds|carries|paints|hears|leaves".split("|")
 OBJECTS = "the house|a green tree|the long road|a letter|some bread|the blue sea|a new song|the city".split("|")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed.evaluate.models import TieredModel
-from edge_embed.rows import _numbered as numbered_lines
+from edge_embed.rows import numbered_lines as numbered_lines
 from edge_embed.rows import read_table
 from edge_embed_runtimes.errors import DataError
 from edge_embed_runtimes.progress import Progress, silent

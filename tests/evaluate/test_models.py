@@ -18,6 +18,7 @@ from edge_embed_runtimes.errors import (
     TextError,
 )
 
+TIERS = ("demi", "short", "tall")
 TEXTS = ["A bicycle leans on the wall.", "Rain falls.", "", "A bicycle leans on the wall."]
 
 
@@ -135,10 +136,10 @@ def test_a_broken_foreign_folder_is_refused(tmp_path):
 def test_a_checkpoint_gives_every_tier(tiny_checkpoint):
     model = open_model(str(tiny_checkpoint))
     assert isinstance(model, CheckpointModel)
-    assert model.ladder_names == ("demi", "short")
+    assert model.ladder_names == ("demi", "short", "tall")
     told = []
     vectors = model.encode_tiers(TEXTS, lambda *step: told.append(step))
-    assert set(vectors) == {"demi", "short"}
+    assert set(vectors) == {"demi", "short", "tall"}
     assert told[-1][1:] == (4, 4)
     for rows in vectors.values():
         assert rows.dtype == np.float32
@@ -153,10 +154,10 @@ def test_a_bundle_gives_every_tier(tiny_bundle, monkeypatch):
     model = open_model(str(tiny_bundle))
     assert isinstance(model, BundleModel)
     assert (model.engine, model.precision) == ("onnx", "int8")
-    assert model.ladder_names == ("demi", "short")
+    assert model.ladder_names == ("demi", "short", "tall")
     told = []
     vectors = model.encode_tiers(TEXTS, lambda *step: told.append(step))
-    assert told == [(f"encode {tier}", done, 4) for tier in ("demi", "short") for done in (3, 4)]
+    assert told == [(f"encode {tier}", done, 4) for tier in ("demi", "short", "tall") for done in (3, 4)]
     for tier, rows in vectors.items():
         with Embedder.open(tiny_bundle, tier=tier, engine="onnx", precision="int8") as embedder:
             np.testing.assert_allclose(rows, embedder.encode(TEXTS), atol=1e-6)
@@ -186,7 +187,7 @@ def test_the_full_tier_of_a_checkpoint_is_what_sentence_transformers_makes(tiny_
     foreign = open_model(str(folder))
     assert isinstance(foreign, ForeignModel)
     full = foreign.encode_tiers(TEXTS)["full"]
-    np.testing.assert_allclose(full, open_model(str(tiny_checkpoint)).encode_tiers(TEXTS)["short"], atol=1e-5)
+    np.testing.assert_allclose(full, open_model(str(tiny_checkpoint)).encode_tiers(TEXTS)["tall"], atol=1e-5)
 
 
 def test_scoring_a_bundle_needs_no_torch():

@@ -104,5 +104,5 @@ def test_a_bundle_is_scored(tiny_bundle):
     from edge_embed.evaluate.models import open_model
 
     scores = evaluate(open_model(str(tiny_bundle)), name="tiny", sts=[PAIRS], retrieval=[FOUND], cross=True)
-    assert list(scores.sts["tiny"]) == ["demi", "short"]
+    assert list(scores.sts["tiny"]) == ["demi", "short", "tall"]
     assert "| short |" in scores.to_markdown()

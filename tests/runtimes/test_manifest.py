@@ -18,6 +18,7 @@ GOLDEN = """{
    "engine": "onnx",
    "path": "onnx-int8/demi.onnx",
    "precision": "int8",
+   "reads_bytes": 0,
    "role": "graph",
    "sha256": "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
    "size_bytes": 7,

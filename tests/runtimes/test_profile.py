@@ -104,7 +104,7 @@ def test_a_profile_of_this_bundle_on_this_device_matches(profile, bundle):
     ("change", "threads", "says"),
     [
         ({"bundle": "0" * 64}, 2, "another bundle"),
-        ({}, 4, "2 threads, not 4"),
+        ({}, 4, "2 threads on CPU, not 4"),
         ({"engine_versions": {"onnx": "0.1"}}, 2, r"onnx 0\.1, not \d"),
         ({"engine_versions": {}}, 2, "onnx None, not"),
     ],
@@ -155,7 +155,7 @@ def test_stable_is_the_first_graph_measured_again(bundle, monkeypatch, make_cost
     times = iter([1.0, 5.0, again_ms])
     measured, told = [], []
 
-    def fake(bundle, graph, plan, threads):
+    def fake(bundle, graph, plan, threads, runs_on):
         measured.append(graph)
         return (make_cost(*graph, ms=next(times)),)
 
