@@ -2,11 +2,26 @@
 
 import gzip
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 from edge_embed_runtimes.errors import DataError
+
+
+def text_files(places: Iterable[Path]) -> tuple[Path, ...]:
+    """The files of texts at some places: a file stands for itself, a folder for the `.txt` and `.txt.gz` files in it.
+
+    Raises:
+        DataError: a folder without such files.
+    """
+    files: list[Path] = []
+    for place in places:
+        found = sorted((*place.glob("*.txt"), *place.glob("*.txt.gz"))) if place.is_dir() else [place]
+        if not found:
+            raise DataError(f"{place} holds no .txt or .txt.gz files: name a file, or a folder with some")
+        files += found
+    return tuple(files)
 
 
 def read_lines(path: Path) -> Iterator[str]:

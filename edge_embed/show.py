@@ -46,7 +46,7 @@ def bars() -> Iterator[Progress]:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table to standard output; numbers stand at the right."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", show_header=any(columns))
     for place, name in enumerate(columns):
         numeric = all(_is_number(row[place]) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
@@ -124,9 +124,11 @@ def draw_ladder(ladder: Sequence[Rung], path: Path) -> None:
     """
     require("cli", "matplotlib")
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter
 
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
+    labelled = min(ladder, key=lambda rung: rung.p50_ms)
     for engine, precision in sorted({(rung.engine, rung.precision) for rung in ladder}):
         points = [
             (rung.p50_ms, rung.score, rung.tier.name)
@@ -135,9 +137,14 @@ def draw_ladder(ladder: Sequence[Rung], path: Path) -> None:
         ]
         style = "o-" if precision == "int8" else "o:"
         axes.plot([x for x, _, _ in points], [y for _, y, _ in points], style, label=f"{engine} {precision}")
-        for x, y, name in points if (engine, precision) == (ladder[0].engine, ladder[0].precision) else []:
-            axes.annotate(name, (x, y), xytext=(6, -12), textcoords="offset points")
+        if (engine, precision) == (labelled.engine, labelled.precision):
+            for x, y, name in points:
+                axes.annotate(name, (x, y), xytext=(-8, 5), textcoords="offset points", ha="right")
     axes.set_xscale("log")
+    axes.margins(x=0.12)
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(FormatStrFormatter("%g"))
+    axes.tick_params(axis="x", which="minor", labelsize="small")
     axes.set_xlabel("time for one text, p50, ms (log)")
     axes.set_ylabel("score (Spearman)")
     axes.set_title("What each tier scores, and what it costs here")

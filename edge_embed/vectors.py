@@ -50,7 +50,9 @@ def check_kind(path: Path) -> None:
 
 def _write_npy(path: Path, texts: Sequence[str], vectors: NDArray[np.float32], origin: Origin) -> None:
     with path.open("wb") as file:
-        np.save(file, vectors, allow_pickle=False)
+        # not np.save, whose error on a full disk does not say so
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(vectors))
+        file.write(np.ascontiguousarray(vectors).data)
 
 
 def _write_jsonl(path: Path, texts: Sequence[str], vectors: NDArray[np.float32], origin: Origin) -> None:

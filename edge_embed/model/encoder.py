@@ -129,14 +129,14 @@ def load_encoder(name: str, *, attention: Literal["sdpa", "eager"] = "sdpa") -> 
     """
     place = locate(name)
     try:
-        config = transformers.AutoConfig.from_pretrained(place)
-        check_supported(config.model_type)
         with quiet():
+            config = transformers.AutoConfig.from_pretrained(place)
+            check_supported(config.model_type)
             backbone = transformers.AutoModel.from_pretrained(
                 place, config=config, attn_implementation=attention, dtype=torch.float32
             )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, use_fast=True)
-        settings = _read_settings(place, config.max_position_embeddings)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place, use_fast=True)
+            settings = _read_settings(place, config.max_position_embeddings)
     except (OSError, ValueError) as error:
         way_out = "check the folder" if Path(place).is_dir() else "no hub answered with it: name a folder instead"
         raise EncoderError(f"{name} can't be loaded ({str(error).splitlines()[0]}): {way_out}") from error

@@ -79,14 +79,14 @@ def export_ladder(model: TieredEncoder) -> ir.Model:
     return graph
 
 
-def _readable_name(node: ir.Node) -> str | None:
+def _readable_name(node: ir.Node) -> str:
     """A product's name: its module in the encoder, or its head; not the weights', since equal ones are one tensor."""
     if node.op_type != "MatMul" or node.inputs[1] is None or node.inputs[1].const_value is None:
-        return node.name
+        return str(node.name)
     if (node.inputs[1].name or "").startswith("heads."):
         return f"{HEAD_PREFIX}{node.outputs[0].name}"
     scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
-    return str(scopes[-2]).removeprefix(_BACKBONE) if len(scopes) > 1 else node.name
+    return str(scopes[-2]).removeprefix(_BACKBONE) if len(scopes) > 1 else str(node.name)
 
 
 def cut(model: ir.Model, tier: Tier) -> ir.Model:

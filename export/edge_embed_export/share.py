@@ -1,4 +1,4 @@
-"""One weights file for all tiers: each tensor once, 4 KiB aligned, those of shallow layers first."""
+"""One weights file for all tiers: each tensor once, large ones 4 KiB aligned, those of shallow layers first."""
 
 import hashlib
 import xml.etree.ElementTree as ET
@@ -13,11 +13,14 @@ from edge_embed_export.layout import GRAPH_SUFFIX, WEIGHTS_NAME
 from edge_embed_runtimes.tiers import Ladder
 
 PAGE = 4096
+_LINE = 64
 _INLINE_BYTES = 1024
 
 
 class SharedWeights:
     """A weights file being written; the same bytes are stored once.
+
+    What fills a page begins on one, so that it can be mapped; smaller tensors stand close together.
 
     Args:
         file: open for writing in binary, empty.
@@ -28,10 +31,10 @@ class SharedWeights:
         self._places: dict[bytes, int] = {}
 
     def place(self, content: bytes) -> int:
-        """The offset of these bytes in the file, page-aligned; written now if they are new."""
+        """The offset of these bytes in the file; written now if they are new."""
         key = hashlib.sha256(content).digest()
         if key not in self._places:
-            self._file.write(b"\0" * (-self._file.tell() % PAGE))
+            self._file.write(b"\0" * (-self._file.tell() % (PAGE if len(content) >= PAGE else _LINE)))
             self._places[key] = self._file.tell()
             self._file.write(content)
         return self._places[key]
@@ -69,12 +72,20 @@ def write_openvino(xml_files: Sequence[Path], folder: Path) -> dict[str, int]:
         for path in xml_files:
             content = path.with_suffix(".bin").read_bytes()
             reads[path.stem] = len(content)
-            tree = ET.parse(path)
+            tree = ET.parse(path, ET.XMLParser(target=_Compact()))
             for data in tree.iterfind("./layers/layer[@type='Const']/data"):
                 offset, size = int(data.attrib["offset"]), int(data.attrib["size"])
                 data.set("offset", str(weights.place(content[offset : offset + size])))
             tree.write(folder / path.name)
     return reads
+
+
+class _Compact(ET.TreeBuilder):
+    """Leaves out the white space between tags, a fifth of OpenVINO's files."""
+
+    def data(self, data: str) -> None:
+        if data.strip():
+            super().data(data)
 
 
 def _point_into(value: ir.Value, weights: SharedWeights, folder: Path) -> int:

@@ -88,6 +88,8 @@ class Embedder:
             log.warning("the profile is ignored: %s", reason)
             profile = None
         if profile is None and budget.needs_profile:
+            # of two precisions the preferred one is the cheaper one: the other would only make the start slower
+            options = [option for option in options if option.precision == options[0].precision]
             log.warning("no profile of this device: measuring %d graphs first", len(options))
             plan = Plan(tokens=(budget.tokens,), batches=(1,), quick=True, isolate=budget.memory_mb is not None)
             graphs = [option.graph for option in options]

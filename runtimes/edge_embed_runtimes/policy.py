@@ -92,14 +92,14 @@ def choose(options: Sequence[Option], budget: Budget, power: PowerState) -> Choi
     fitting = [option for option in options if shortfalls[id(option)] is None]
     if not fitting:
         lines = [f"  {option}: {shortfalls[id(option)]}" for option in _one_a_tier(options, budget)]
-        raise NoTierFits("\n".join(["no tier fits this budget; raise it, or export smaller tiers:", *lines]))
+        raise NoTierFits("\n".join(["no tier fits this budget; loosen it, or export smaller tiers:", *lines]))
     thrifty = budget.min_quality is not None and (power.source == "battery" or power.saver)
     chosen = min(fitting, key=_thrift) if thrifty else _best(fitting)
     return Choice(
         tier=chosen.tier,
         engine=chosen.engine,
         precision=chosen.precision,
-        because=_because(chosen, budget, power, thrifty),
+        because=_because(chosen, budget, power, thrifty, alone=len({option.tier for option in options}) == 1),
         passed_over=tuple(
             (option.tier, shortfalls[id(option)] or _why_not(option, chosen, thrifty))
             for option in _one_a_tier(options, budget)
@@ -158,9 +158,11 @@ def _one_a_tier(options: Sequence[Option], budget: Budget) -> list[Option]:
     return sorted(best.values(), key=lambda o: o.tier.layers)
 
 
-def _because(chosen: Option, budget: Budget, power: PowerState, thrifty: bool) -> str:
+def _because(chosen: Option, budget: Budget, power: PowerState, thrifty: bool, *, alone: bool) -> str:
     parts = []
-    if thrifty:
+    if alone:
+        parts.append("the only tier to choose from")
+    elif thrifty:
         measured = chosen.cost is not None and chosen.cost.energy_mj is not None
         spends = "least energy" if measured else "least time (energy was not measured)"
         state = "on battery" if power.source == "battery" else "saving power"

@@ -1,0 +1,155 @@
+"""The verbs that run bundles: profile, embed, evaluate."""
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_embed.cli.common import EngineName, Json, Output, PrecisionName, Threads, app, numbers, print_json, say
+from edge_embed_runtimes.errors import TextError
+
+
+@app.command()
+def profile(
+    place: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle to measure.")],
+    output: Output,
+    quick: Annotated[bool, typer.Option("--quick", help="One length, fewer calls.")] = False,
+    tokens: Annotated[str | None, typer.Option(help="Lengths in tokens, such as 16,64,256.")] = None,
+    engine: EngineName = None,
+    precision: PrecisionName = None,
+    threads: Threads = None,
+    picture: Annotated[Path | None, typer.Option(help="Also draw score against latency, as a PNG.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure every tier on this device.
+
+    Example: edge-embed profile bundle -o profile.json --quick
+    """
+    from edge_embed.show import bars, draw_ladder, print_ladder, rungs
+    from edge_embed_runtimes.bundle import Bundle
+    from edge_embed_runtimes.device.profile import QUICK_PLAN, Plan, profile_bundle
+    from edge_embed_runtimes.options import list_options
+
+    plan = QUICK_PLAN if quick else Plan()
+    if tokens:
+        plan = replace(plan, tokens=tuple(numbers("--tokens", tokens)))
+    bundle = Bundle(place)
+    graphs = [option.graph for option in list_options(bundle, engine=engine, precision=precision)]
+    with bars() as progress:
+        measured = profile_bundle(bundle, graphs, plan=plan, threads=threads, progress=progress)
+    measured.save(output)
+    if as_json:
+        print_json(asdict(measured))
+    for length in sorted({cost.tokens for cost in measured.costs}) if not as_json else []:
+        print_ladder(
+            f"{length} tokens, {measured.threads} threads, {measured.device.cpu}",
+            rungs(bundle, measured, tokens=length),
+        )
+    if picture:
+        draw_ladder(rungs(bundle, measured, tokens=min(cost.tokens for cost in measured.costs)), picture)
+    if not measured.stable:
+        typer.echo(
+            "warning: the device did not keep its pace (over 10 % apart); profile again when it is idle", err=True
+        )
+    say(f"profile written to {output}", unless=as_json)
+
+
+@app.command()
+def embed(
+    place: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle.")],
+    texts: Annotated[str, typer.Argument(help="File with one text a line; - reads standard input.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .npy, .jsonl or .parquet file.")],
+    tier: Annotated[str | None, typer.Option(help="Keep to one tier.")] = None,
+    engine: EngineName = None,
+    precision: PrecisionName = None,
+    device: Annotated[str | None, typer.Option(help="CPU, or another device of OpenVINO.")] = None,
+    latency_ms: Annotated[float | None, typer.Option(help="Most milliseconds for one text.")] = None,
+    energy_mj: Annotated[float | None, typer.Option(help="Most millijoules for one text.")] = None,
+    memory_mb: Annotated[float | None, typer.Option(help="Most memory of the process.")] = None,
+    min_quality: Annotated[float | None, typer.Option(help="Least score in the passport.")] = None,
+    profile: Annotated[Path | None, typer.Option(help="Profile of this device.")] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Embed texts; every line gives one vector, an empty line too.
+
+    Example: edge-embed embed bundle texts.txt -o vectors.npy --latency-ms 5
+    """
+    from edge_embed.show import describe_choice
+    from edge_embed.vectors import check_kind, write_vectors
+    from edge_embed_runtimes.embedder import Embedder
+    from edge_embed_runtimes.policy import Budget
+
+    check_kind(output)
+    lines = _read_lines(texts)
+    budget = Budget(latency_ms=latency_ms, energy_mj=energy_mj, memory_mb=memory_mb, min_quality=min_quality)
+    with Embedder.open(
+        place,
+        tier=tier,
+        engine=engine,
+        precision=precision,
+        device=device,
+        budget=budget,
+        profile=profile,
+        threads=threads,
+    ) as embedder:
+        vectors = embedder.encode(lines)
+        choice = embedder.choice
+        write_vectors(output, lines, vectors, tier=choice.tier, space=embedder.space)
+    if as_json:
+        print_json(
+            {"output": str(output), "shape": list(vectors.shape), "space": embedder.space, "choice": asdict(choice)}
+        )
+    say(
+        f"{describe_choice(choice)}\n{len(vectors)} vectors of {vectors.shape[1]} values written to {output}",
+        unless=as_json,
+    )
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A checkpoint, a bundle, or a sentence-transformers model.")],
+    sts: Annotated[list[Path] | None, typer.Option(help="TSV with sentence1, sentence2, score.")] = None,
+    retrieval: Annotated[list[Path] | None, typer.Option(help="Folder in BEIR layout.")] = None,
+    cross_tier: Annotated[bool, typer.Option("--cross-tier", help="Also score each tier against each other.")] = False,
+    engine: EngineName = None,
+    precision: PrecisionName = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the tables as Markdown.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score every tier: STS by Spearman, retrieval by nDCG@10.
+
+    Example: edge-embed evaluate bundle --sts sts.tsv --retrieval folder --cross-tier
+    """
+    from edge_embed.evaluate.models import open_model
+    from edge_embed.evaluate.retrieval import read_retrieval
+    from edge_embed.evaluate.sts import read_scored_pairs
+    from edge_embed.evaluate.tables import evaluate as score
+    from edge_embed.show import bars
+    from edge_embed_runtimes.files import writing_file
+
+    if not sts and not retrieval:
+        raise typer.BadParameter("name at least one --sts file or --retrieval folder")
+    pairs = [read_scored_pairs(path) for path in sts or ()]
+    sets = [read_retrieval(path) for path in retrieval or ()]
+    opened = open_model(model, engine=engine, precision=precision)
+    with bars() as progress:
+        scores = score(opened, name=model, sts=pairs, retrieval=sets, cross=cross_tier, progress=progress)
+    typer.echo(scores.to_json() if as_json else scores.to_markdown())
+    if output:
+        with writing_file(output) as temporary:
+            temporary.write_text(scores.to_markdown(), encoding="utf-8")
+
+
+def _read_lines(source: str) -> list[str]:
+    """Every line of a file or, for `-`, of standard input; empty ones too, so that rows keep their numbers."""
+    try:
+        raw = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        lines = raw.decode("utf-8").split("\n")
+    except OSError as error:
+        raise TextError(f"{source} can't be read ({error.strerror}): name a file with one text a line, or -") from error
+    except UnicodeDecodeError as error:
+        raise TextError(f"{source} is no valid UTF-8 at byte {error.start}: save it as UTF-8") from error
+    return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]

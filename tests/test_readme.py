@@ -1,0 +1,62 @@
+"""What the README shows is run, with a tiny encoder in place of the real one."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+README = Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+LADDERS = {"1x32,2x64,3x128": "1x8,2x16,3x32"}
+
+
+def block(language: str) -> str:
+    (found,) = re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+    return found
+
+
+def test_the_first_commands_are_the_makefiles():
+    first, second = re.findall(r"^    (\S+ \S+)", TEXT, flags=re.MULTILINE)[:2]
+    rules = re.findall(r"^(\w+):", (README.parent / "Makefile").read_text(), flags=re.MULTILINE)
+    assert (first, second) == ("make demo", "make test")
+    assert {"demo", "test"} <= set(rules)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, tiny_text_file, tiny_pair_file, tiny_scored_file) -> Path:
+    folder = tmp_path_factory.mktemp("readme")
+    for source, name in ((tiny_text_file, "texts.txt"), (tiny_pair_file, "pairs.tsv"), (tiny_scored_file, "scored.tsv")):
+        shutil.copy(source, folder / name)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:.*longer than.*tokens")
+def test_the_commands_run_in_their_order(workplace, tiny_encoder, monkeypatch):
+    from edge_embed.cli import app
+
+    monkeypatch.chdir(workplace)
+    replaced = {"all-MiniLM-L6-v2": str(tiny_encoder), **LADDERS}
+    for line in block("sh").splitlines():
+        program, *words = shlex.split(line)
+        done = CliRunner().invoke(app, [replaced.get(word, word) for word in words], catch_exceptions=False)
+        assert program == "edge-embed"
+        assert done.exit_code == 0, f"{line}\n{done.output}"
+    left = {"checkpoint", "bundle", "profile.json", "ladder.png", "vectors.npy", "vectors.npy.json"}
+    assert left <= {path.name for path in workplace.iterdir()}
+
+
+def test_the_python_code_runs(tiny_bundle, capsys):
+    code = block("python").replace("demo/bundle", str(tiny_bundle)).replace("latency_ms=5", "latency_ms=5000")
+    exec(compile(code, str(README), "exec"), {})
+    assert re.search(r"\(2, \d+\)", capsys.readouterr().out)
+
+
+def test_every_extra_of_the_table_exists():
+    import tomllib
+
+    project = tomllib.loads((README.parent / "pyproject.toml").read_text())["project"]
+    named = set(re.findall(r"^\| `edge-embed\[(\w+)\]`", TEXT, flags=re.MULTILINE))
+    assert named == project["optional-dependencies"].keys() - {"dev"}
