@@ -25,8 +25,8 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads a call; defaul
 
 
 def words(value: str) -> tuple[Any, ...]:
-    """The parts of a list with commas."""
-    return tuple(word.strip() for word in value.split(",") if word.strip())
+    """The parts of a list with commas, each once."""
+    return tuple(dict.fromkeys(word.strip() for word in value.split(",") if word.strip()))
 
 
 def numbers(option: str, value: str) -> list[int]:

@@ -45,7 +45,7 @@ class Training:
     def origin(self) -> Origin:
         """What a checkpoint should say of this training."""
         return Origin(
-            base_model=self.recipe.base,
+            base_model=self.recipe.base_name,
             recipe=self.recipe.describe(),
             data=self.corpus.hashes,
             versions={library: version(library) for library in _LIBRARIES},

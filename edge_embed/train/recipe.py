@@ -82,11 +82,17 @@ class Recipe:
         _check_number("max_tokens", self.max_tokens, low=3, high=1e6)
         _check_number("dropout", self.dropout, low=0.0, high=0.9)
 
+    @property
+    def base_name(self) -> str:
+        """The encoder's name: a folder's last part, or the hub id."""
+        return Path(self.base).resolve().name if Path(self.base).is_dir() else self.base
+
     def describe(self) -> Mapping[str, Json]:
-        """As plain JSON values; files by their names alone."""
+        """As plain JSON values; files and folders by their names alone."""
         plain = asdict(self)
         return {
             **plain,
+            "base": self.base_name,
             "texts": [path.name for path in self.texts],
             "pairs": [path.name for path in self.pairs],
             "ladder": [str(tier) for tier in self.ladder],

@@ -3,26 +3,21 @@
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 
 from edge_embed.evaluate.sts import ScoredPairs
 from edge_embed.model.checkpoint import Origin, load_checkpoint, space_of
 from edge_embed.model.tiered import TieredEncoder, encode_tiers
 from edge_embed.rows import read_lines
-from edge_embed_export import openvino as to_openvino
-from edge_embed_export.calibrate import calibration_batches, observe
+from edge_embed_export.calibrate import LEAST_TEXTS, calibration_texts
 from edge_embed_export.card import write_card
-from edge_embed_export.condition import condition
-from edge_embed_export.graph import export_ladder, save
+from edge_embed_export.compiler import Compiler
 from edge_embed_export.layout import CANARIES_NAME, CARD_NAME, TOKENIZER_NAME, graph_path, place, weights_path
-from edge_embed_export.quantize import quantize
-from edge_embed_export.share import write_onnx, write_openvino
 from edge_embed_export.verify import PARITY_TEXTS, Yardstick, check_gates, cross, grade_graph
 from edge_embed_runtimes.bundle import sha256_of
 from edge_embed_runtimes.errors import DataError, EngineError, RecipeError
@@ -42,9 +37,14 @@ from edge_embed_runtimes.manifest import (
 )
 from edge_embed_runtimes.progress import Progress, silent
 from edge_embed_runtimes.tiers import Ladder
-from edge_embed_runtimes.tokenizer import Batch, Tokenizer
+from edge_embed_runtimes.tokenizer import Tokenizer
 
-_CANARIES = 4
+_CANARIES = (
+    "A bicycle leans on the wall.",
+    "How long does it take to boil an egg?",
+    "The ferry leaves at 7:40, not at 8:15.",
+    "ok",
+)
 _LIBRARIES = ("edge-embed", "torch", "transformers", "onnx", "onnxruntime", "openvino", "nncf")
 
 
@@ -96,76 +96,21 @@ def export_bundle(
     check_target(output, replace=replace)
     model, origin = load_checkpoint(checkpoint, attention="eager")
     texts = list(dict.fromkeys(text for path in settings.calibrate for text in read_lines(path)))
-    batches = calibration_batches(texts, model.encoder.tokenizer())
+    calibration = calibration_texts(texts)
+    tokenizer = model.encoder.tokenizer()
     with writing_folder(output, replace=replace) as folder:
         with tempfile.TemporaryDirectory(prefix=".scratch.", dir=folder.parent) as scratch:
-            reads = _write_graphs(model, settings, batches, folder, Path(scratch), progress)
-        tokenizer_json = model.encoder.tokenizer_json
-        (folder / TOKENIZER_NAME).write_text(tokenizer_json, encoding="utf-8")
-        tokenizer = Tokenizer(tokenizer_json, max_tokens=model.encoder.settings.max_tokens)
-        passport = _grade(model, settings, texts, tokenizer, folder, progress)
+            compiler = Compiler(model, list(tokenizer.batches(calibration)), Path(scratch), progress)
+            graphs = _write_graphs(compiler, model.ladder, settings, folder)
+        (folder / TOKENIZER_NAME).write_text(model.encoder.tokenizer_json, encoding="utf-8")
+        passport = _grade(model, settings, _held_out(texts, calibration), tokenizer, folder, progress)
         check_gates(passport.grades, settings.gates)
-        _write_canaries(model, texts, folder / CANARIES_NAME)
+        _write_canaries(model, folder / CANARIES_NAME)
         manifest = _describe(model, origin, passport)
         write_card(folder / CARD_NAME, manifest, origin)
-        manifest = dataclasses.replace(manifest, files=tuple(_list_files(model.ladder, settings, folder, reads)))
+        manifest = dataclasses.replace(manifest, files=(*_single_files(folder), *graphs))
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
-
-
-def _write_graphs(
-    model: TieredEncoder,
-    settings: ExportSettings,
-    batches: Sequence[Batch],
-    folder: Path,
-    scratch: Path,
-    progress: Progress,
-) -> dict[str, int]:
-    """Write every graph; returns, for each, how many bytes of its weights file it reads."""
-    reads: dict[str, int] = {}
-    progress("trace", 0, 1)
-    plain = export_ladder(model)
-    progress("trace", 1, 1)
-    graphs: dict[Precision, ir.Model] = {"fp32": plain}
-    if "int8" in settings.precisions:
-        graphs["int8"] = condition(plain, observe(plain, batches, scratch, progress))
-    for precision in settings.precisions:
-        for engine in settings.engines:
-            target = folder / place(engine, precision)
-            progress(f"compile {target.name}", 0, 1)
-            match engine:
-                case "onnx":
-                    read = _write_onnx(graphs[precision], precision, batches, model.ladder, target, scratch, progress)
-                case "openvino":
-                    read = _write_openvino(graphs[precision], precision, batches, model.ladder, target, scratch)
-            reads |= {graph_path(tier, engine, precision): read[tier.name] for tier in model.ladder}
-            progress(f"compile {target.name}", 1, 1)
-    return reads
-
-
-def _write_onnx(
-    graph: ir.Model,
-    precision: Precision,
-    batches: Sequence[Batch],
-    ladder: Ladder,
-    target: Path,
-    scratch: Path,
-    progress: Progress,
-) -> dict[str, int]:
-    if precision == "int8":
-        graph = quantize(graph, observe(graph, batches, scratch, progress))
-    return write_onnx(graph, ladder, target)
-
-
-def _write_openvino(
-    graph: ir.Model, precision: Precision, batches: Sequence[Batch], ladder: Ladder, target: Path, scratch: Path
-) -> dict[str, int]:
-    converted = to_openvino.read(save(graph, scratch / f"{target.name}.onnx"))
-    if precision == "int8":
-        converted = to_openvino.quantize(converted, batches)
-    separate = scratch / target.name
-    separate.mkdir()
-    return write_openvino(to_openvino.write_tiers(converted, ladder, separate), target)
 
 
 def _grade(
@@ -194,11 +139,10 @@ def _grade(
     )
 
 
-def _write_canaries(model: TieredEncoder, texts: Sequence[str], path: Path) -> None:
-    """A few texts with their float vectors, by which anyone can later see that a device computes the right thing."""
-    canaries = [texts[i] for i in np.linspace(0, len(texts) - 1, _CANARIES).astype(int)]
-    vectors = {name: rows.round(6).tolist() for name, rows in encode_tiers(model, canaries).items()}
-    content = {"texts": canaries, "vectors": vectors}
+def _write_canaries(model: TieredEncoder, path: Path) -> None:
+    """Fixed texts with their float vectors, by which anyone can later see that a device computes the right thing."""
+    vectors = {name: rows.round(6).tolist() for name, rows in encode_tiers(model, _CANARIES).items()}
+    content = {"texts": _CANARIES, "vectors": vectors}
     path.write_text(json.dumps(content, indent=None, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -217,29 +161,34 @@ def _describe(model: TieredEncoder, origin: Origin, passport: Passport) -> Manif
     )
 
 
-def _list_files(
-    ladder: Ladder, settings: ExportSettings, folder: Path, reads: Mapping[str, int]
-) -> Iterator[BundleFile]:
-    single: tuple[tuple[str, Role], ...] = (
-        (TOKENIZER_NAME, "tokenizer"),
-        (CANARIES_NAME, "canaries"),
-        (CARD_NAME, "card"),
-    )
-    for name, role in single:
-        yield _entry(folder, name, role)
+def _write_graphs(compiler: Compiler, ladder: Ladder, settings: ExportSettings, folder: Path) -> tuple[BundleFile, ...]:
+    """Write every graph and weights file; returns their entries in the manifest."""
+    entries = []
     for precision in settings.precisions:
         for engine in settings.engines:
+            reads = compiler.write(engine, precision, folder / place(engine, precision))
             weights = _entry(folder, weights_path(engine, precision), "weights")
-            yield dataclasses.replace(weights, engine=engine, precision=precision)
+            entries.append(dataclasses.replace(weights, engine=engine, precision=precision))
             for tier in ladder:
-                name = graph_path(tier, engine, precision)
-                yield dataclasses.replace(
-                    _entry(folder, name, "graph"),
-                    tier=tier.name,
-                    engine=engine,
-                    precision=precision,
-                    reads_bytes=reads[name],
-                )
+                graph = _entry(folder, graph_path(tier, engine, precision), "graph")
+                graph = dataclasses.replace(graph, tier=tier.name, engine=engine, precision=precision)
+                entries.append(dataclasses.replace(graph, reads_bytes=reads[tier.name]))
+    return tuple(entries)
+
+
+def _single_files(folder: Path) -> tuple[BundleFile, ...]:
+    return (
+        _entry(folder, TOKENIZER_NAME, "tokenizer"),
+        _entry(folder, CANARIES_NAME, "canaries"),
+        _entry(folder, CARD_NAME, "card"),
+    )
+
+
+def _held_out(texts: Sequence[str], calibration: Sequence[str]) -> list[str]:
+    """The texts that int8 was not calibrated on; all of them if that leaves too few to tell anything."""
+    used = set(calibration)
+    rest = [text for text in texts if text not in used]
+    return rest if len(rest) >= LEAST_TEXTS else list(texts)
 
 
 def _entry(folder: Path, name: str, role: Role) -> BundleFile:

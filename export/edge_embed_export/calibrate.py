@@ -12,7 +12,7 @@ from edge_embed_export.graph import save
 from edge_embed_export.linear import find_linears
 from edge_embed_runtimes.errors import DataError
 from edge_embed_runtimes.progress import Progress
-from edge_embed_runtimes.tokenizer import Batch, Tokenizer
+from edge_embed_runtimes.tokenizer import Batch
 
 LEAST_TEXTS = 32
 MOST_TEXTS = 512
@@ -31,8 +31,8 @@ class ChannelRange:
         return np.maximum(np.maximum(np.abs(self.low), np.abs(self.high)), 1e-6)
 
 
-def calibration_batches(texts: Sequence[str], tokenizer: Tokenizer) -> list[Batch]:
-    """Batches of at most `MOST_TEXTS` texts, taken evenly over the lengths.
+def calibration_texts(texts: Sequence[str]) -> list[str]:
+    """At most `MOST_TEXTS` different texts, taken evenly over the lengths.
 
     Raises:
         DataError: fewer than `LEAST_TEXTS` texts.
@@ -42,7 +42,7 @@ def calibration_batches(texts: Sequence[str], tokenizer: Tokenizer) -> list[Batc
         raise DataError(f"{len(unique)} calibration texts are too few: name files with at least {LEAST_TEXTS}")
     by_length = sorted(unique, key=lambda text: (len(text), text))
     chosen = np.linspace(0, len(by_length) - 1, min(MOST_TEXTS, len(by_length))).astype(int)
-    return list(tokenizer.batches([by_length[place] for place in chosen]))
+    return [by_length[place] for place in chosen]
 
 
 def observe(model: ir.Model, batches: Sequence[Batch], scratch: Path, progress: Progress) -> Mapping[str, ChannelRange]:
