@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
@@ -46,10 +47,18 @@ def bars() -> Iterator[Progress]:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table to standard output; numbers stand at the right."""
-    table = Table(title=title, title_justify="left", header_style="bold", show_header=any(columns))
+    table = Table(
+        title=title,
+        title_justify="left",
+        show_header=any(columns),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for place, name in enumerate(columns):
         numeric = all(_is_number(row[place]) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        last = place == len(columns) - 1  # the only one that may be long
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=not last)
     for row in rows:
         table.add_row(*row)
     console().print(table)
@@ -97,13 +106,12 @@ def print_ladder(title: str, ladder: Sequence[Rung]) -> None:
     """Print the table of a ladder."""
     print_table(
         title,
-        ["tier", "layers x dim", "engine", "precision", "file MB", "p50 ms", "texts/s", "score", "cosine to fp32"],
+        ["tier", "layers\nx dim", "graph", "file\nMB", "p50\nms", "texts/s", "score", "cosine\nto fp32"],
         [
             [
                 rung.tier.name,
                 f"{rung.tier.layers} x {rung.tier.dim}",
-                rung.engine,
-                rung.precision,
+                f"{rung.engine} {rung.precision}",
                 f"{rung.size_bytes / 1e6:.1f}",
                 f"{rung.p50_ms:.2f}",
                 f"{rung.texts_per_s:.0f}",
@@ -168,12 +176,11 @@ def print_grades(manifest: Manifest) -> None:
     """Print a bundle's grades."""
     print_table(
         f"cosine to the torch encoder over {manifest.passport.grades[0].texts} texts",
-        ["tier", "engine", "precision", "mean", "min", "invariance", "score"],
+        ["tier", "graph", "mean", "min", "invari-\nance", "score"],
         [
             [
                 grade.tier,
-                grade.engine,
-                grade.precision,
+                f"{grade.engine} {grade.precision}",
                 f"{grade.cosine_mean:.5f}",
                 f"{grade.cosine_min:.5f}",
                 f"{grade.invariance:.1e}",
@@ -201,8 +208,9 @@ def print_manifest(manifest: Manifest) -> None:
     print_grades(manifest)
     cross = manifest.passport.cross
     if cross:
-        rows = [[query, *(f"{score:.4f}" for score in scores.values())] for query, scores in cross.items()]
-        print_table(f"query tier against document tier, {manifest.passport.scored_on}", ["", *cross], rows)
+        names = [tier.name for tier in manifest.ladder]
+        rows = [[query, *(f"{cross[query][document]:.4f}" for document in names)] for query in names]
+        print_table(f"query tier against document tier, {manifest.passport.scored_on}", ["", *names], rows)
 
 
 def print_checkpoint(place: Path, description: Mapping[str, Any]) -> None:
@@ -213,7 +221,7 @@ def print_checkpoint(place: Path, description: Mapping[str, Any]) -> None:
         ["space", str(description["space"])],
         ["ladder", ", ".join(f"{tier['name']} {tier['layers']}x{tier['dim']}" for tier in description["ladder"])],
         ["head", str(description["head"])],
-        *([f"recipe: {key}", str(value)] for key, value in origin["recipe"].items()),
+        *([f"recipe: {key}", _value_words(value)] for key, value in origin["recipe"].items()),
         *([f"data: {name}", f"sha256 {sha256[:12]}…"] for name, sha256 in origin["data"].items()),
         ["written by", ", ".join(f"{library} {version}" for library, version in origin["versions"].items())],
     ]
@@ -243,6 +251,14 @@ def _engine_words(facts: EngineFacts) -> str:
     if facts.version is None:
         return f"not installed: {facts.hint}"
     return f"{facts.version} on {', '.join(facts.devices)}"
+
+
+def _value_words(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {number}" for key, number in value.items())
+    return str(value)
 
 
 def _yes(value: bool) -> str:

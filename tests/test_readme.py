@@ -28,7 +28,8 @@ def test_the_first_commands_are_the_makefiles():
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory, tiny_text_file, tiny_pair_file, tiny_scored_file) -> Path:
     folder = tmp_path_factory.mktemp("readme")
-    for source, name in ((tiny_text_file, "texts.txt"), (tiny_pair_file, "pairs.tsv"), (tiny_scored_file, "scored.tsv")):
+    files = {"texts.txt": tiny_text_file, "pairs.tsv": tiny_pair_file, "scored.tsv": tiny_scored_file}
+    for name, source in files.items():
         shutil.copy(source, folder / name)
     return folder
 
