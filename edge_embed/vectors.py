@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,11 @@ def write_vectors(path: Path, texts: Sequence[str], vectors: NDArray[np.float32]
     """
     check_kind(path)
     origin: Origin = {"space": space, "tier": tier.name, "layers": tier.layers, "dim": tier.dim}
-    with writing_file(path) as temporary:
-        _KINDS[path.suffix](temporary, texts, vectors, origin)
-    if path.suffix == ".npy":
-        with writing_file(path.with_name(f"{path.name}.json")) as temporary:
-            temporary.write_text(json.dumps({**origin, "rows": len(vectors)}, indent=1) + "\n", encoding="utf-8")
+    with ExitStack() as files:
+        _KINDS[path.suffix](files.enter_context(writing_file(path)), texts, vectors, origin)
+        if path.suffix == ".npy":
+            beside = files.enter_context(writing_file(path.with_name(f"{path.name}.json")))
+            beside.write_text(json.dumps({**origin, "rows": len(vectors)}, indent=1) + "\n", encoding="utf-8")
 
 
 def check_kind(path: Path) -> None:
@@ -51,8 +52,9 @@ def check_kind(path: Path) -> None:
 def _write_npy(path: Path, texts: Sequence[str], vectors: NDArray[np.float32], origin: Origin) -> None:
     with path.open("wb") as file:
         # not np.save, whose error on a full disk does not say so
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(vectors))
-        file.write(np.ascontiguousarray(vectors).data)
+        rows = np.ascontiguousarray(vectors)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
+        file.write(rows.data)
 
 
 def _write_jsonl(path: Path, texts: Sequence[str], vectors: NDArray[np.float32], origin: Origin) -> None:

@@ -5,6 +5,7 @@ import sys
 import warnings
 from typing import Annotated
 
+import rich  # noqa: F401  # the verbs draw with it; if it is missing, say so before any of them begins
 import typer
 
 from edge_embed import __version__

@@ -86,9 +86,11 @@ def load_checkpoint(folder: Path, *, attention: Literal["sdpa", "eager"] = "sdpa
             raise CheckpointError(f"{folder / HEADS_NAME} has heads for {sorted(heads)}, not for {sorted(model.heads)}")
         for name, matrix in heads.items():
             model.set_head(ladder.find(name), matrix)
-    except EdgeEmbedError:
+        if space_of(model) != description["space"]:
+            raise CheckpointError(f"{folder} holds weights of another training than its ladder: copy or train it again")
+    except CheckpointError:
         raise
-    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (EdgeEmbedError, OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder} is damaged ({type(error).__name__}: {error}): copy or train it again"
         ) from error

@@ -1,12 +1,14 @@
 """An encoder that hands out every hidden state, and pools them."""
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.utils import cached_file
 
@@ -132,15 +134,30 @@ def load_encoder(name: str, *, attention: Literal["sdpa", "eager"] = "sdpa") -> 
         with quiet():
             config = transformers.AutoConfig.from_pretrained(place)
             check_supported(config.model_type)
-            backbone = transformers.AutoModel.from_pretrained(
-                place, config=config, attn_implementation=attention, dtype=torch.float32
+            backbone, report = transformers.AutoModel.from_pretrained(
+                place, config=config, attn_implementation=attention, dtype=torch.float32, output_loading_info=True
             )
+            _check_complete(report["missing_keys"])
             tokenizer = transformers.AutoTokenizer.from_pretrained(place, use_fast=True)
+            _check_tokenizer(tokenizer, config.vocab_size)
             settings = _read_settings(place, config.max_position_embeddings)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         way_out = "check the folder" if Path(place).is_dir() else "no hub answered with it: name a folder instead"
         raise EncoderError(f"{name} can't be loaded ({str(error).splitlines()[0]}): {way_out}") from error
     return Encoder(backbone, tokenizer, settings, name)
+
+
+def _check_complete(missing: Iterable[str]) -> None:
+    """Refuse weights that lack some; transformers would go on with random ones. The pooler takes no part here."""
+    lacking = sorted(name for name in missing if not name.startswith("pooler."))
+    if lacking:
+        raise ValueError(f"its weights lack {lacking[0]} and {len(lacking) - 1} others")
+
+
+def _check_tokenizer(tokenizer: transformers.PreTrainedTokenizerFast, vocabulary: int) -> None:
+    """Refuse the empty tokenizer that transformers makes where a folder has none."""
+    if len(tokenizer) < vocabulary / 2:
+        raise ValueError(f"its tokenizer has {len(tokenizer)} entries, the encoder {vocabulary}")
 
 
 def check_supported(model_type: str) -> None:
@@ -156,13 +173,24 @@ def check_supported(model_type: str) -> None:
 def _read_settings(place: str, positions: int) -> TextSettings:
     """Pooling and length as a sentence-transformers folder states them; mean pooling where it is none."""
     pooling = _read_json(place, "1_Pooling/config.json")
-    sentence = _read_json(place, "sentence_bert_config.json")
-    stated = sentence.get("max_seq_length")
-    mode = pooling.get("pooling_mode", "cls" if pooling.get("pooling_mode_cls_token") else "mean")
-    return TextSettings(
-        pooling=str(mode),  # type: ignore[arg-type]  # checked by TextSettings
-        max_tokens=min(int(str(stated)) if stated else _DEFAULT_MAX_TOKENS, positions),
+    stated = (
+        _read_json(place, "sentence_bert_config.json").get("max_seq_length")
+        or _read_json(place, "tokenizer_config.json").get("model_max_length")
+        or _DEFAULT_MAX_TOKENS
     )
+    return TextSettings(
+        pooling=_read_pooling(pooling),  # type: ignore[arg-type]  # checked by TextSettings
+        max_tokens=min(int(str(stated)), positions),
+    )
+
+
+def _read_pooling(config: Mapping[str, object]) -> str:
+    """The pooling that a sentence-transformers folder states, in its present form or its older one."""
+    if "pooling_mode" in config:
+        return str(config["pooling_mode"])
+    prefix, renamed = "pooling_mode_", {"cls_token": "cls", "mean_tokens": "mean"}
+    stated = [key.removeprefix(prefix) for key, value in config.items() if key.startswith(prefix) and value is True]
+    return "+".join(renamed.get(mode, mode) for mode in stated) or "mean"
 
 
 def _read_json(place: str, name: str) -> dict[str, object]:

@@ -47,7 +47,14 @@ class TieredEncoder(nn.Module):
                 self.set_head(tier, torch.eye(encoder.hidden)[:, : tier.dim])
 
     def set_head(self, tier: Tier, matrix: Tensor) -> None:
-        """Set the (hidden, dim) matrix of a tier's `project` head."""
+        """Set the (hidden, dim) matrix of a tier's `project` head.
+
+        Raises:
+            LadderError: the matrix has another shape.
+        """
+        if matrix.shape != (self.encoder.hidden, tier.dim):
+            wanted = (self.encoder.hidden, tier.dim)
+            raise LadderError(f"the head of {tier} has the shape {tuple(matrix.shape)}: it must be {wanted}")
         with torch.no_grad():
             self.head_of(tier).weight.copy_(matrix.T)
 

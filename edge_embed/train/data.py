@@ -69,7 +69,10 @@ def read_corpus(text_files: Sequence[Path], pair_files: Sequence[Path]) -> Corpu
             rows[(place.setdefault(first, len(place)), place.setdefault(second, len(place)))] = None
     if len(place) < 2:
         raise DataError(f"{len(place)} texts are too few to train on: name files with at least two")
-    hashes = {path.name: sha256_of(path) for path in (*text_files, *pair_files)}
+    hashes: dict[str, str] = {}
+    for path in (*text_files, *pair_files):
+        name = path.name if path.name not in hashes else f"{path.parent.name}/{path.name}"
+        hashes[name] = sha256_of(path)
     return Corpus(tuple(place), tuple(rows), hashes)
 
 

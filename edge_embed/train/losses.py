@@ -30,9 +30,11 @@ def similarity_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tenso
     Args:
         student, teacher: (n, m) cosines; -inf leaves a neighbour out on both sides.
     """
+    seen = teacher.detach().isfinite()
+    if not seen.any():
+        return student.new_zeros(())  # a batch of one text has no neighbours
     target = functional.log_softmax(teacher.detach() / temperature, dim=-1)
     found = functional.log_softmax(student / temperature, dim=-1)
-    seen = teacher.detach().isfinite()
     terms = target.exp() * (target.masked_fill(~seen, 0.0) - found.masked_fill(~seen, 0.0))
     return terms.sum(-1).mean()
 

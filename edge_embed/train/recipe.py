@@ -81,6 +81,10 @@ class Recipe:
         _check_number("temperature", self.temperature, low=1e-4, high=10.0)
         _check_number("max_tokens", self.max_tokens, low=3, high=1e6)
         _check_number("dropout", self.dropout, low=0.0, high=0.9)
+        _check_number("seed", self.seed, low=0, high=2**32 - 1)
+        for name in ("batch_size", "max_tokens", "seed"):
+            if type(getattr(self, name)) is not int:
+                raise RecipeError(f"{name} is {getattr(self, name)!r}: allowed is a whole number")
 
     @property
     def base_name(self) -> str:

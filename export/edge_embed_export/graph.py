@@ -72,6 +72,7 @@ def export_ladder(model: TieredEncoder) -> ir.Model:
         raise RuntimeError("torch.onnx.export returned no program")
     graph = program.model
     graph.metadata_props.clear()
+    graph.graph.metadata_props.clear()
     for node in graph.graph:
         node.name = _readable_name(node)
         node.metadata_props.clear()  # they hold stack traces
@@ -96,6 +97,10 @@ def cut(model: ir.Model, tier: Tier) -> ir.Model:
     one = ir.Model(graph, ir_version=model.ir_version, producer_name="edge-embed")
     IdentityEliminationPass()(one)
     RemoveUnusedNodesPass()(one)
+    # extract() gathers them in a set, whose order differs from run to run
+    kept = {name: value for name in model.graph.initializers if (value := graph.initializers.get(name)) is not None}
+    graph.initializers.clear()
+    graph.initializers.update(kept)
     return one
 
 

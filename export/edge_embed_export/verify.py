@@ -88,11 +88,11 @@ def check_gates(grades: Sequence[Grade], gates: Gates) -> None:
     missed = []
     for grade in grades:
         who = f"{grade.tier} on {grade.engine} {grade.precision}"
-        if grade.cosine_mean < gates.cosine_mean:
+        if not grade.cosine_mean >= gates.cosine_mean:  # said so that NaN misses, too
             missed.append(f"  {who}: mean cosine {grade.cosine_mean:.5f}, at least {gates.cosine_mean:g}")
-        if grade.cosine_min < gates.cosine_min:
+        if not grade.cosine_min >= gates.cosine_min:
             missed.append(f"  {who}: smallest cosine {grade.cosine_min:.5f}, at least {gates.cosine_min:g}")
-        if grade.invariance > gates.invariance:
+        if not grade.invariance <= gates.invariance:
             missed.append(f"  {who}: invariance {grade.invariance:.2e}, at most {gates.invariance:g}")
     if missed:
         advice = "nothing was written; calibrate with texts nearer to yours, or lower the gate"

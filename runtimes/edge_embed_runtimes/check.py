@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.embedder import Embedder
@@ -60,20 +61,27 @@ def _check_gates(manifest: Manifest) -> list[Finding]:
 
 
 def _check_canaries(
-    bundle: Bundle, tier: Tier, engine: Engine, precision: Precision, texts: list[str], expected: list[list[float]]
+    bundle: Bundle, tier: Tier, engine: Engine, precision: Precision, texts: list[str], expected: NDArray[np.float32]
 ) -> Finding:
     what = f"canaries of {tier.name} {engine} {precision}"
     if not is_installed(engine):
         return Finding(what, passed=True, found=f"not run: {engine} isn't installed")
     with Embedder.open(bundle, tier=tier.name, engine=engine, precision=precision) as embedder:
-        lowest = float((embedder.encode(texts) * np.asarray(expected, dtype=np.float32)).sum(1).min())
+        lowest = float((embedder.encode(texts) * expected).sum(1).min())
     gate = bundle.manifest.passport.gates.cosine_min
     return Finding(what, passed=lowest >= gate, found=f"smallest cosine {lowest:.5f}, at least {gate:g}")
 
 
-def _read_canaries(bundle: Bundle) -> tuple[list[str], dict[str, list[list[float]]]]:
+def _read_canaries(bundle: Bundle) -> tuple[list[str], dict[str, NDArray[np.float32]]]:
     try:
         content = json.loads(bundle.only("canaries").read_text(encoding="utf-8"))
-        return list(content["texts"]), dict(content["vectors"])
-    except (ValueError, KeyError, TypeError) as error:
+        texts = [str(text) for text in content["texts"]]
+        vectors = {
+            tier.name: np.asarray(content["vectors"][tier.name], dtype=np.float32).reshape(len(texts), tier.dim)
+            for tier in bundle.manifest.ladder
+        }
+        if not texts:
+            raise ValueError("no texts")
+        return texts, vectors
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleDamaged(f"{bundle.path} has no readable canaries ({error}): export it again") from error

@@ -1,0 +1,72 @@
+"""The model card says what the manifest holds."""
+
+import dataclasses
+import re
+
+import pytest
+
+from edge_embed.model.checkpoint import Origin
+from edge_embed_export.card import write_card
+from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.manifest import Manifest
+
+
+@pytest.fixture(scope="module")
+def manifest(tiny_bundle) -> Manifest:
+    return Bundle(tiny_bundle).manifest
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Each Markdown table as rows of cells, without the line under its header."""
+    found: list[list[list[str]]] = []
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in block.splitlines()]
+        assert set("".join(rows[1])) == {"-"}
+        assert len({len(row) for row in rows}) == 1
+        found.append([rows[0], *rows[2:]])
+    return found
+
+
+def test_the_bundles_card_holds_its_grades(tiny_bundle, manifest):
+    text = (tiny_bundle / "README.md").read_text()
+    grades, across = tables(text)
+    assert len(grades) == 1 + len(manifest.passport.grades) == 13
+    for row, grade in zip(grades[1:], manifest.passport.grades, strict=True):
+        tier = manifest.ladder.find(grade.tier)
+        assert row[:4] == [tier.name, f"{tier.layers}x{tier.dim}", grade.engine, grade.precision]
+        assert float(row[4]) == pytest.approx(grade.cosine_mean, abs=1e-5)
+        assert float(row[5]) == pytest.approx(grade.cosine_min, abs=1e-5)
+        assert float(row[7]) == pytest.approx(grade.score, abs=1e-4)
+    assert across[0] == ["", "demi", "short", "tall"]
+    for query, *scores in across[1:]:
+        assert list(map(float, scores)) == pytest.approx(list(manifest.passport.cross[query].values()), abs=1e-4)
+
+
+def test_the_bundles_card_says_what_it_is_and_where_it_comes_from(tiny_bundle, manifest):
+    text = (tiny_bundle / "README.md").read_text()
+    assert text.startswith(f"# {manifest.name}\n")
+    for part in (f"`{manifest.base_model}`", f"`{manifest.space}`", "`tiny.txt`", "64 tokens", "Pooling: mean.",
+                 "Heads: project.", "on `scored`", "3 tiers", "## Limits", "licence"):  # fmt: skip
+        assert part in text
+    assert "None" not in text
+    assert str(tiny_bundle.parent) not in text
+
+
+def test_the_cards_code_runs(tiny_bundle):
+    (code,) = re.findall(r"```python\n(.*?)```", (tiny_bundle / "README.md").read_text(), flags=re.DOTALL)
+    names = {}
+    exec(code.replace("path/to/this/folder", str(tiny_bundle)).replace("latency_ms=5", ""), names)
+    assert names["vectors"].shape in {(1, tier.dim) for tier in Bundle(tiny_bundle).manifest.ladder}
+
+
+def test_without_pairs_and_data(manifest, tmp_path):
+    grades = tuple(dataclasses.replace(grade, score=None) for grade in manifest.passport.grades)
+    passport = dataclasses.replace(manifest.passport, grades=grades, cross={}, scored_on=None)
+    write_card(tmp_path / "card.md", dataclasses.replace(manifest, passport=passport), Origin("base"))
+    text = (tmp_path / "card.md").read_text()
+    (found,) = tables(text)
+    assert {row[7] for row in found[1:]} == {""}
+    assert "Files: none." in text
+    assert "Across tiers" not in text
+    assert "Spearman" not in text
+    assert "None" not in text

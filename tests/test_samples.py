@@ -1,0 +1,139 @@
+"""The samples run as they stand; the texts are what they are said to be."""
+
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_embed.evaluate.sts import read_scored_pairs
+from edge_embed.rows import read_lines, read_table, text_files
+from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.device.profile import Plan, profile_bundle
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+TEXTS = SAMPLES / "texts"
+PAIRS = TEXTS / "pairs"
+
+
+@pytest.fixture
+def run_sample(monkeypatch, capsys) -> Callable[..., str]:
+    """Run a sample as the shell does; returns what it printed."""
+
+    def run(name: str, *words: object) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+        runpy.run_path(str(SAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_embed(run_sample, tiny_bundle):
+    first, *rows = run_sample("embed.py", tiny_bundle).splitlines()
+    tiers = {str(tier): tier.dim for tier in Bundle(tiny_bundle).manifest.ladder}
+    name, told = first.split(", ", 1)
+    assert told == f"3 vectors of {tiers[name]} values, float32"
+    assert len(rows) == 3
+    for place, row in enumerate(rows):
+        assert row.split()[place] == "1.00"
+
+
+def test_pick_a_tier(run_sample, tiny_bundle, tmp_path):
+    bundle = Bundle(tiny_bundle)
+    graphs = [(tier.name, "onnx", "int8") for tier in bundle.manifest.ladder]
+    plan = Plan(tokens=(32,), batches=(1,), quick=True, isolate=False)
+    profile_bundle(bundle, graphs, plan=plan).save(tmp_path / "profile.json")
+    out = run_sample("pick_a_tier.py", tiny_bundle, tmp_path / "profile.json")
+    answers = dict(part.split("\n", 1) for part in out.strip().split("\n\n"))
+    assert len(answers) == 5
+    assert "on onnx int8: best quality within the budget" in answers[next(key for key in answers if "=2," in key)]
+    memory = next(text for key, text in answers.items() if "memory_mb=400" in key)
+    assert "NoTierFits: no tier fits this budget" in memory  # measured in this process: no memory of its own
+    assert "memory was not measured here" in memory
+    best = next(text for key, text in answers.items() if key.count("None") == 4)
+    assert " on " in best
+    assert "best quality" in best
+    assert best.count("    not ") == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*texts are longer than:edge_embed_runtimes.tokenizer.TextCut")
+def test_train_and_export(tiny_encoder, tmp_path, tmp_path_factory, capsys):
+    main = runpy.run_path(str(SAMPLES / "train_and_export.py"))["main"]
+    fewer = tmp_path_factory.mktemp("texts")  # the same files, cut short: all of them would take ten seconds
+    (fewer / "pairs").mkdir()
+    for path in (*TEXTS.glob("*.txt"), *PAIRS.glob("*.tsv")):
+        first = path.read_text(encoding="utf-8").splitlines(keepends=True)[:60]
+        (fewer / path.relative_to(TEXTS)).write_text("".join(first), encoding="utf-8")
+    main.__globals__["TEXTS"] = fewer
+    main(str(tiny_encoder), str(tmp_path / "bundle"), "1x8,2x16", "0.1")
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in out] == ["demi", "short"]
+    assert all(float(line.rsplit(maxsplit=1)[1]) > 0.99 for line in out)
+    manifest = Bundle(tmp_path / "bundle").manifest
+    assert [str(tier) for tier in manifest.ladder] == ["demi 1x8", "short 2x16"]
+    assert {(file.engine, file.precision) for file in manifest.by_role("weights")} == {("onnx", "int8")}
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_the_demo_names_what_there_is():
+    demo = runpy.run_path(str(SAMPLES / "demo.py"))
+    for path in (*demo["TEXTS"], *demo["CORPUS"], demo["SCORED"]):
+        assert path.is_file(), path
+    assert demo["RECIPE"].texts == demo["TEXTS"]
+    assert len(demo["TEXTS"]) == len(list(TEXTS.glob("*.txt")))
+
+
+# The texts
+
+
+@pytest.fixture(scope="module")
+def sentences() -> list[str]:
+    return [line for path in text_files([TEXTS]) for line in read_lines(path)]
+
+
+@pytest.fixture(scope="module")
+def paraphrases() -> list[tuple[str, ...]]:
+    return list(read_table(PAIRS / "paraphrases.tsv", 2))
+
+
+def plain(text: str) -> str:
+    """Without what does not make it another sentence."""
+    return " ".join("".join(letter if letter.isalnum() else " " for letter in text.lower()).split())
+
+
+def test_there_are_two_thousand_different_sentences(sentences):
+    assert len({plain(sentence) for sentence in sentences}) >= 2000
+    assert len(sentences) == len(set(sentences))
+
+
+def test_every_line_is_one_clean_sentence():
+    for path in TEXTS.glob("*.txt"):
+        content = path.read_text(encoding="utf-8")
+        assert content.endswith("\n"), path
+        for line in content.splitlines():
+            assert line == line.strip() != "", path
+            assert line.isprintable(), (path, line)
+            assert "\t" not in line
+
+
+def test_there_are_two_hundred_scored_pairs():
+    pairs = read_scored_pairs(PAIRS / "scored.tsv")
+    assert len(pairs.scores) == 200
+    assert len(set(zip(pairs.first, pairs.second, strict=True))) == 200
+    assert 0 <= min(pairs.scores) < 1
+    assert 4 < max(pairs.scores) <= 5
+    assert len(set(pairs.scores)) >= 5
+    assert all(one != other for one, other in zip(pairs.first, pairs.second, strict=True))
+
+
+def test_no_scored_sentence_is_trained_on(sentences, paraphrases):
+    pairs = read_scored_pairs(PAIRS / "scored.tsv")
+    trained = {plain(text) for text in (*sentences, *(text for row in paraphrases for text in row))}
+    assert [text for text in (*pairs.first, *pairs.second) if plain(text) in trained] == []
+
+
+def test_paraphrases_are_two_different_texts(paraphrases):
+    assert len(paraphrases) >= 100
+    assert len(set(paraphrases)) == len(paraphrases)
+    assert [row for row in paraphrases if plain(row[0]) == plain(row[1])] == []

@@ -1,0 +1,254 @@
+"""Tables, words, bars and the picture of a ladder."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_embed import show
+from edge_embed.show import (
+    Rung,
+    bars,
+    describe_choice,
+    draw_ladder,
+    print_device,
+    print_grades,
+    print_ladder,
+    print_manifest,
+    print_table,
+    rungs,
+)
+from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.device.measure import Cost, Latency
+from edge_embed_runtimes.device.probe import Device, PowerState
+from edge_embed_runtimes.device.profile import DeviceProfile
+from edge_embed_runtimes.engines import EngineFacts
+from edge_embed_runtimes.errors import OutputError
+from edge_embed_runtimes.policy import Choice
+from edge_embed_runtimes.tiers import Tier
+
+DEMI, TALL = Tier("demi", 1, 8), Tier("tall", 3, 32)
+DEVICE = Device("Some CPU", ("avx2",), 8, 4, 16384, "Linux x86_64")
+LADDER = (
+    Rung(DEMI, "onnx", "int8", 1_250_000, 0.5, 1999.6, 0.71234, 0.998761),
+    Rung(TALL, "onnx", "int8", 22_000_000, 3.14159, 300.0, 0.8, 0.999),
+    Rung(DEMI, "openvino", "fp32", 5_000_000, 0.25, 4000.0, 0.713, 1.0),
+    Rung(TALL, "openvino", "fp32", 88_000_000, 1.5, 700.0, None, None),
+)
+
+
+def lines(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines() if line.strip()]
+
+
+# Tables
+
+
+def test_a_table_has_numbers_at_the_right_and_words_at_the_left(capsys):
+    print_table("the title", ["name", "size"], [["a", "1.5"], ["longer", "22.25"]])
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    rows = captured.out.splitlines()
+    assert rows[0].strip() == "the title"
+    first, second = (next(row.rstrip() for row in rows if name in row.split()) for name in ("a", "longer"))
+    assert len(first) == len(second)
+    assert first.index("a") == second.index("longer")
+    assert (first[-3:], second[-5:]) == ("1.5", "22.25")
+
+
+def test_a_table_without_column_names_has_no_header(capsys):
+    print_table("facts", ["", ""], [["name", "x"]])
+    assert lines(capsys.readouterr().out) == [["facts"], ["name", "x"]]
+
+
+def test_square_brackets_in_cells_are_no_markup(capsys):
+    print_table("texts", ["what"], [["[bold]x[/bold] [1, 2]"], ["/path/[a]"]])
+    out = capsys.readouterr().out
+    assert "[bold]x[/bold] [1, 2]" in out
+    assert "/path/[a]" in out
+
+
+def test_the_table_of_a_ladder(capsys):
+    print_ladder("32 tokens", LADDER)
+    out = capsys.readouterr().out
+    for word in ("32 tokens", "tier", "graph", "texts/s", "score"):
+        assert word in out
+    rows = [row for row in lines(out) if row[0] in ("demi", "tall")]
+    assert [" ".join(row) for row in rows] == [
+        "demi 1 x 8 onnx int8 1.2 0.50 2000 0.7123 0.99876",
+        "tall 3 x 32 onnx int8 22.0 3.14 300 0.8000 0.99900",
+        "demi 1 x 8 openvino fp32 5.0 0.25 4000 0.7130 1.00000",
+        "tall 3 x 32 openvino fp32 88.0 1.50 700",
+    ]
+
+
+def test_a_bundles_ladder_from_its_profile(tiny_bundle):
+    bundle = Bundle(tiny_bundle)
+    costs = tuple(
+        Cost(tier, engine, "int8", tokens, batch, Latency(ms, 2 * ms, 3 * ms), 1000 * batch / ms, None, 1.0, None)
+        for tokens in (16, 32)
+        for batch in (1, 8)
+        for tier, engine, ms in (("demi", "onnx", 1.0 * batch + tokens), ("tall", "openvino", 2.0 * batch + tokens))
+    )
+    profile = DeviceProfile("id", DEVICE, {}, 2, "CPU", "mains", None, True, costs)
+    first, second = sorted(rungs(bundle, profile, tokens=32), key=lambda rung: rung.tier.layers)
+    manifest = bundle.manifest
+    grade = manifest.passport.grade("demi", "onnx", "int8")
+    assert first == Rung(
+        tier=DEMI,
+        engine="onnx",
+        precision="int8",
+        size_bytes=bundle.alone_bytes(DEMI, "onnx", "int8"),
+        p50_ms=33.0,
+        texts_per_s=8000 / 40,
+        score=grade.score,
+        cosine=grade.cosine_mean,
+    )
+    entry, weights = manifest.graph(TALL, "openvino", "int8"), tiny_bundle / "openvino-int8" / "weights.bin"
+    assert (second.tier, second.engine, second.p50_ms) == (TALL, "openvino", 34.0)
+    assert entry.size_bytes < second.size_bytes <= entry.size_bytes + weights.stat().st_size
+
+
+def test_a_bundles_tables_fit_a_narrow_pipe(capsys, tiny_bundle):
+    manifest = Bundle(tiny_bundle).manifest
+    print_grades(manifest)
+    out = capsys.readouterr().out
+    assert f"over {manifest.passport.grades[0].texts} texts" in out
+    rows = [" ".join(row) for row in lines(out)]
+    for grade in manifest.passport.grades:
+        row = f"{grade.tier} {grade.engine} {grade.precision} {grade.cosine_mean:.5f} {grade.cosine_min:.5f}"
+        assert any(found.startswith(row) for found in rows)
+    print_manifest(manifest)
+    out = capsys.readouterr().out
+    cross = manifest.passport.cross["short"]
+    assert " ".join(["short", *(f"{cross[tier]:.4f}" for tier in ("demi", "short", "tall"))]) in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 120
+
+
+@pytest.mark.parametrize(
+    ("power", "memory", "words"),
+    [
+        (PowerState(), 16384, ("16.0 GB", "battery none", "saver, throttled no, no", "4 may be used of 8 cores")),
+        (PowerState("battery", 41.6, True, True), None, ("unknown", "42 %", "saver, throttled yes, yes")),
+    ],
+    ids=["desktop", "phone"],
+)
+def test_the_table_of_a_device(capsys, power, memory, words):
+    engines = {
+        "onnx": EngineFacts("1.23", ("CPU",), "pip install edge-embed"),
+        "openvino": EngineFacts(None, (), "pip install 'edge-embed[openvino]'"),
+    }
+    device = Device("Some CPU", (), 8, 4, memory, "Linux x86_64")
+    print_device(device, power, engines, "no reader here")
+    out = " ".join(capsys.readouterr().out.split())
+    told = (
+        "Some CPU",
+        "none known",
+        "no reader here",
+        "1.23 on CPU",
+        "not installed: pip install 'edge-embed[openvino]'",
+    )
+    for word in (*told, *words):
+        assert word in out
+
+
+# Words
+
+
+def test_a_choice_in_words():
+    choice = Choice(DEMI, "onnx", "int8", "best quality; score 0.712", ((TALL, "latency 9 ms is over 5 ms"),))
+    assert describe_choice(choice) == (
+        "demi 1x8 on onnx int8: best quality; score 0.712\n  not tall 3x32: latency 9 ms is over 5 ms"
+    )
+    alone = Choice(TALL, "openvino", "fp32", "the only tier to choose from", ())
+    assert describe_choice(alone) == "tall 3x32 on openvino fp32: the only tier to choose from"
+
+
+# The picture
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    assert png[12:16] == b"IHDR"
+    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+
+
+@pytest.mark.parametrize(
+    "ladder",
+    [LADDER, LADDER[:1], LADDER[3:]],
+    ids=["two-kinds", "one-point", "no-score"],
+)
+def test_the_picture_is_a_png(ladder, tmp_path):
+    draw_ladder(ladder, tmp_path / "deep" / "ladder.png")
+    width, height = size_of((tmp_path / "deep" / "ladder.png").read_bytes())
+    assert width > height > 300
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["ladder.png"]
+
+
+def test_the_picture_needs_no_display(tmp_path):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom edge_embed.show import Rung, draw_ladder\n"
+        "from edge_embed_runtimes.tiers import Tier\n"
+        "draw_ladder([Rung(Tier('demi', 1, 8), 'onnx', 'int8', 1, 2.0, 3.0, 0.5, 1.0)], Path(sys.argv[1]))\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    hidden = {name: value for name, value in os.environ.items() if "DISPLAY" not in name and name != "MPLBACKEND"}
+    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "ladder.png")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=hidden)
+    assert done.returncode == 0, done.stderr
+    assert size_of((tmp_path / "ladder.png").read_bytes())
+
+
+def test_a_picture_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"ladder.png can't be written"):
+        draw_ladder(LADDER, tmp_path / "file" / "ladder.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# Bars
+
+
+def test_bars_say_nothing_where_there_is_no_terminal(capfd):
+    with bars() as progress:
+        progress("train", 1, 10)
+        progress("train", 10, 10)
+    assert capfd.readouterr() == ("", "")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_bars_on_a_terminal_are_on_standard_error(monkeypatch, capsys):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with bars() as progress:
+        progress("calibrate", 3, 10)
+        progress("verify", 1, 2)
+        progress("calibrate", 7, 10)
+    drawn = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert re.search(r"calibrate .* 7/10", drawn)
+    assert re.search(r"verify .* 1/2", drawn)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_pipe_has_a_fixed_width(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert show.console().width == 120
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert show.console().width == 40
+
+
+def test_a_long_path_is_folded_not_cut(capsys, tmp_path):
+    long = str(Path("/a") / ("b" * 300))
+    print_table("files", ["", ""], [["file", long]])
+    assert "b" * 300 in "".join(capsys.readouterr().out.split())
