@@ -13,11 +13,12 @@ from rich.console import Console
 
 from edge_embed import Budget, Embedder
 from edge_embed.evaluate.sts import ScoredPairs, read_scored_pairs
-from edge_embed.model.checkpoint import describe_checkpoint, is_checkpoint, save_checkpoint
+from edge_embed.model.checkpoint import describe_checkpoint, is_checkpoint
 from edge_embed.show import bars, describe_choice, draw_ladder, print_ladder, print_table, rungs
-from edge_embed.train.dev import score_dev
-from edge_embed.train.loop import prepare, run
+from edge_embed.show_training import TrainingLines
 from edge_embed.train.recipe import Recipe
+from edge_embed.train.recipe_file import make_recipe, read_recipe
+from edge_embed.train.train import Target, train_checkpoint
 from edge_embed_export.build import ExportSettings, export_bundle
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.profile import DeviceProfile, Plan, profile_bundle
@@ -30,7 +31,7 @@ SCORED = SAMPLES / "texts" / "pairs" / "scored.tsv"
 CORPUS = (SAMPLES / "texts" / "questions.txt", SAMPLES / "texts" / "household.txt", SAMPLES / "texts" / "nature.txt")
 QUERIES = ("how do I get rid of a stain", "plants that grow near the sea", "a man repairs something at home")
 BUDGETS = (Budget(latency_ms=1), Budget(latency_ms=3), Budget())
-RECIPE = Recipe(base="all-MiniLM-L6-v2", texts=TEXTS, epochs=4, batch_size=128, learning_rate=5e-4)
+RECIPE = make_recipe(Recipe, read_recipe(SAMPLES / "recipes" / "demo.toml"))
 LENGTH = 32
 console = Console(highlight=False, soft_wrap=True)
 
@@ -39,7 +40,7 @@ def main(out: Path) -> None:
     """Run every step; each leaves its result in `out`."""
     started = time.perf_counter()
     pairs = read_scored_pairs(SCORED)
-    train_step(out / "checkpoint", pairs)
+    train_step(out / "checkpoint")
     bundle = export_step(out / "checkpoint", out / "bundle", pairs)
     profile = profile_step(bundle, out / "profile.json")
     search_step(bundle, profile)
@@ -51,7 +52,7 @@ def main(out: Path) -> None:
     console.print(f"done in {time.perf_counter() - started:.0f} s")
 
 
-def train_step(folder: Path, pairs: ScoredPairs) -> None:
+def train_step(folder: Path) -> None:
     """Steps 1 and 2: take the encoder, fit the heads, train the ladder."""
     heading(f"1. Encoder {RECIPE.base}; 2. training on {len(TEXTS)} files of texts")
     if is_checkpoint(folder) and describe_checkpoint(folder)["origin"]["recipe"] == json.loads(
@@ -60,13 +61,10 @@ def train_step(folder: Path, pairs: ScoredPairs) -> None:
         console.print(f"{folder} comes from the same recipe: used again")
         return
     with bars() as progress:
-        training = prepare(RECIPE, progress=progress)
-        fitted = score_dev(training.model, pairs)
-        model = run(training, progress=progress)
-    trained = score_dev(model, pairs)
-    rows = [[name, f"{fitted[name]:.4f}", f"{trained[name]:.4f}"] for name in trained]
-    print_table(f"Spearman on {len(pairs.scores)} pairs of {pairs.name}", ["tier", "heads fitted", "trained"], rows)
-    save_checkpoint(model, folder, training.origin, replace=True)
+        target = Target(folder, replace=True)
+        outcome = train_checkpoint(RECIPE, target, monitor=TrainingLines(progress), progress=progress)
+    rows = [[name, f"{outcome.before[name]:.4f}", f"{score:.4f}"] for name, score in outcome.after.items()]
+    print_table(f"Spearman on {SCORED.name}", ["tier", "heads fitted", "trained"], rows)
 
 
 def export_step(checkpoint: Path, folder: Path, pairs: ScoredPairs) -> Bundle:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from edge_embed import parse_ladder
 from edge_embed.model.checkpoint import save_checkpoint
-from edge_embed.train.loop import prepare, run
+from edge_embed.train.finetune import run
+from edge_embed.train.prepare import prepare
 from edge_embed.train.recipe import Recipe
+from edge_embed.train.recipe_file import sources
 from edge_embed_export.build import ExportSettings, export_bundle
 
 TEXTS = Path(__file__).parent / "texts"
@@ -20,8 +22,7 @@ def main(base: str, bundle: str, tiers: str = "1x32,2x64", epochs: str = "1") ->
     files = tuple(TEXTS / name for name in ("questions.txt", "scenes.txt"))
     recipe = Recipe(
         base=base,
-        texts=files,
-        pairs=(TEXTS / "pairs" / "paraphrases.tsv",),
+        data=(*sources("texts", files), *sources("pairs", [TEXTS / "pairs" / "paraphrases.tsv"])),
         ladder=parse_ladder(tiers),
         epochs=float(epochs),
     )

@@ -25,7 +25,7 @@ from edge_embed_runtimes.device.profile import DeviceProfile
 from edge_embed_runtimes.embedder import Embedder
 from edge_embed_runtimes.manifest import MANIFEST_NAME
 
-VERBS = ("train", "export", "inspect", "verify", "devices", "profile", "embed", "evaluate")
+VERBS = ("train", "pretrain", "export", "inspect", "verify", "devices", "profile", "embed", "evaluate")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -178,15 +178,14 @@ def test_train_then_export(
              "--tiers", "1x8,2x16", "--epochs", "0.2", "--batch-size", "16", "--max-tokens", "32"]  # fmt: skip
     done = edge_embed(*words, "--dev", tiny_scored_file)
     assert done.code == 0, done.err
-    assert done.err == ""
+    assert "step 2 of 2: loss" in done.err
+    assert "demi" in done.err and "texts/s, 0:00 left" in done.err
     assert "Spearman on scored" in done.out
     assert "demi" in done.out
     assert "checkpoint written to checkpoint; next: edge-embed export checkpoint" in " ".join(done.out.split())
 
     assert "checkpoint exists already" in error_line(edge_embed(*words))
-    with monkeypatch.context() as patched:  # to train once is enough
-        patched.setattr("edge_embed.train.loop.run", lambda training, **_: training.model)
-        done = edge_embed(*words, "--force", "--json", "--dev", tiny_scored_file)
+    done = edge_embed(*words, "--force", "--json", "--epochs", "0", "--dev", tiny_scored_file)
     assert done.json["checkpoint"] == "checkpoint"
     assert done.json["before"].keys() == done.json["after"].keys() == {"demi", "short"}
 
@@ -205,10 +204,95 @@ def test_train_then_export(
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "bundle"}
 
 
+def test_a_recipe_and_flags_that_count_before_it(edge_embed, tmp_path, tiny_encoder, tiny_text_file, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.toml").write_text(
+        f'base = "{tiny_encoder}"\ntiers = "1x8"\nepochs = 0.5\nbatch_size = 8\nseed = 5\n'
+        '[weights]\nalign = 2\n[[data]]\nplace = "tiny.txt"\nkind = "texts"\n'
+    )
+    words = ["train", "--recipe", "recipe.toml", "--data-folder", tiny_text_file.parent, "-o", "out"]
+    assert edge_embed(*words, "--seed", "7", "--weight", "kl=0.5", "--tiers", "1x8,2x16").code == 0
+    kept = json.loads((tmp_path / "out" / "starbucks.json").read_text())["origin"]["recipe"]
+    assert (kept["seed"], kept["batch_size"], len(kept["ladder"])) == (7, 8, 2)
+    assert (kept["weights"]["kl"], kept["weights"]["align"], kept["weights"]["distill"]) == (0.5, 2.0, 1.0)
+    assert [source["place"] for source in kept["data"]] == ["tiny.txt"]
+
+
+def test_bad_rows_are_counted(edge_embed, tmp_path, tiny_encoder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.tsv").write_text("one\ttwo\na cat\ta bird\na cat\nthe river\tthe sea\n")
+    words = ["train", tiny_encoder, "-o", "out", "--pairs", "pairs.tsv", "--tiers", "1x8", "--epochs", "1"]
+    assert "pairs.tsv, line 3: column 'two' is empty" in error_line(edge_embed(*words))
+    assert not (tmp_path / "out.work").exists()
+    assert "1 bad rows of pairs.tsv were left out" in edge_embed(*words, "--skip-bad-rows").out
+
+
+def test_a_training_that_was_broken_off(edge_embed, tmp_path, tiny_encoder, tiny_text_file, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", tiny_encoder, "--texts", tiny_text_file, "--tiers", "1x8,2x16", "--epochs", "2",
+             "--batch-size", "16", "--save-every", "2"]  # fmt: skip
+    assert edge_embed(*words, "-o", "whole").code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("edge_embed.show_training.TrainingLines.step", _broken_off_at_step_5)
+        assert edge_embed(*words, "-o", "out").code == 130
+    assert "go on with --resume, or begin anew with --force" in error_line(edge_embed(*words, "-o", "out"))
+    other = error_line(edge_embed(*words, "-o", "out", "--resume", "--seed", "1"))
+    assert "holds a training with another seed (0, not 1)" in other
+    assert edge_embed(*words, "-o", "out", "--resume").code == 0
+    assert not (tmp_path / "out.work").exists()
+    names = ("model.safetensors", "heads.safetensors", "starbucks.json")
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert "holds no training to go on with" in error_line(edge_embed(*words, "-o", "out2", "--resume"))
+
+
+def _broken_off_at_step_5(self, report) -> None:
+    if report.step == 5:
+        raise KeyboardInterrupt
+
+
+def test_separate_models_are_scored_as_one(
+    edge_embed, tmp_path, tiny_encoder, tiny_pair_file, tiny_scored_file, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", tiny_encoder, "-o", "models", "--pairs", tiny_pair_file, "--tiers", "1x8,2x16", "--epochs", "1"]
+    assert edge_embed(*words, "--method", "separate").code == 0
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {"separate.json", "demi", "short"}
+    assert edge_embed("evaluate", "models", "--sts", tiny_scored_file, "--json").code == 0
+
+
+@pytest.mark.filterwarnings("default::edge_embed.train.pretrain.NewHead")
+def test_pretrain_then_train(edge_embed, tmp_path, tiny_encoder, tiny_text_file, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [tiny_encoder, "--texts", tiny_text_file, "--tiers", "1x8,2x16,3x32", "--epochs", "0.5"]
+    done = edge_embed("pretrain", *words, "-o", "encoder", "--tensorboard", "board")
+    assert done.code == 0, done.err
+    assert "has no saved masked-language head" in done.err
+    assert "encoder written to encoder; next: edge-embed train encoder" in " ".join(done.out.split())
+    assert list((tmp_path / "board").iterdir())
+    again = edge_embed("pretrain", "encoder", *words[1:], "-o", "again", "--json")
+    assert again.json == {"encoder": "again", "left_out": {}}
+    assert "masked-language" not in again.err
+    done = edge_embed("train", "encoder", "--texts", tiny_text_file, "--tiers", "1x8", "--epochs", "0", "-o", "out")
+    assert done.code == 0, done.err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["train", "{encoder}", "-o", "out"], "nothing to train on"),
+        (["train", "-o", "out", "--texts", "{texts}"], 'no base encoder: name one, such as base = "all-MiniLM-L6-v2"'),
+        (
+            ["train", "{encoder}", "-o", "out", "--texts", "{texts}", "--weight", "aling=1"],
+            "nearest known one is 'align'",
+        ),
+        (["train", "{encoder}", "-o", "out", "--texts", "{texts}", "--method", "mrl"], "choose head truncate"),
+        (
+            ["train", "{encoder}", "-o", "out", "--texts", "{texts}", "--tiers", "1x8", "--teacher", "nobody"],
+            "no encoder 'nobody'",
+        ),
+        (["train", "{encoder}", "-o", "out", "--texts", "{texts}", "--recipe", "gone.toml"], "gone.toml can't be read"),
+        (["pretrain", "{encoder}", "-o", "out", "--tiers", "1x8", "--texts", "gone.txt"], "gone.txt can't be read"),
         (["train", "{encoder}", "-o", "out", "--texts", "gone.txt"], "gone.txt can't be read"),
         (["train", "{encoder}", "-o", "out", "--texts", "{texts}", "--tiers", "1x8,4x64"], "deeper than the encoder"),
         (["train", "{encoder}", "-o", "out", "--texts", "{texts}", "--tiers", "8"], "'8' is no tier"),
@@ -320,7 +404,7 @@ def test_devices(edge_embed):
     assert found["energy_reader"]["because"]
 
 
-# profile, embed, evaluate
+# profile, embed
 
 
 @pytest.fixture(scope="module")
@@ -478,28 +562,6 @@ def test_a_budget_that_fits_says_why(edge_embed, tiny_bundle, texts_file, profil
     assert done.code == 0, done.err
     assert "best quality within the budget" in done.out
     assert done.out.count("  not ") == 2
-
-
-def test_evaluate_a_bundle(edge_embed, tiny_bundle, tiny_scored_file, tmp_path):
-    words = ["evaluate", tiny_bundle, "--sts", tiny_scored_file, "--cross-tier", "--engine", "onnx"]
-    done = edge_embed(*words, "-o", tmp_path / "tables.md")
-    assert done.code == 0, done.err
-    written = (tmp_path / "tables.md").read_text()
-    assert done.out.strip() == written.strip()
-    assert "scored Spearman" in written
-    assert "query tier (rows) against document tier (columns)" in written
-    scores = edge_embed(*words, "--json").json
-    passport = Bundle(tiny_bundle).manifest.passport
-    for tier in ("demi", "short", "tall"):
-        assert scores["sts"]["scored"][tier] == pytest.approx(passport.grade(tier, "onnx", "int8").score, abs=1e-6)
-        assert scores["cross"]["scored"][tier].keys() == {"demi", "short", "tall"}
-
-
-def test_evaluate_a_checkpoint(edge_embed, tiny_checkpoint, tiny_bundle, tiny_scored_file):
-    scores = edge_embed("evaluate", tiny_checkpoint, "--sts", tiny_scored_file, "--json").json
-    cross = Bundle(tiny_bundle).manifest.passport.cross
-    assert scores["sts"]["scored"] == pytest.approx({tier: cross[tier][tier] for tier in cross}, abs=1e-6)
-    assert not scores["cross"]
 
 
 def test_a_pipe_that_closes_early_is_no_traceback(tiny_bundle):

@@ -17,7 +17,7 @@ SDK_RANKS = (
     ("edge_embed_export*", "edge_embed.train*", "edge_embed.integrations*"),
     ("edge_embed.evaluate*",),
     ("edge_embed.model*",),
-    ("edge_embed.extras", "edge_embed.rows", "edge_embed.vectors", "edge_embed"),
+    ("edge_embed.data*", "edge_embed.extras", "edge_embed.vectors", "edge_embed"),
 )
 RUNTIME_RANKS = (
     ("check",),

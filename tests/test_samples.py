@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_embed.data.lines import read_lines, text_files
+from edge_embed.data.sources import Source, read_rows
 from edge_embed.evaluate.sts import read_scored_pairs
-from edge_embed.rows import read_lines, read_table, text_files
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.profile import Plan, profile_bundle
 
@@ -94,7 +95,7 @@ def sentences() -> list[str]:
 
 @pytest.fixture(scope="module")
 def paraphrases() -> list[tuple[str, ...]]:
-    return list(read_table(PAIRS / "paraphrases.tsv", 2))
+    return [row.texts for row in read_rows(Source(str(PAIRS / "paraphrases.tsv"), "pairs"))]
 
 
 def plain(text: str) -> str:

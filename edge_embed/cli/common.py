@@ -15,8 +15,6 @@ app = typer.Typer(
 )
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.")]
-Texts = Annotated[list[Path] | None, typer.Option(help="Texts, one a line; a folder stands for its .txt files.")]
-Pairs = Annotated[list[Path] | None, typer.Option(help="TSV of pairs that mean the same, with a header.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what stands at the output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 EngineName = Annotated[Literal["onnx", "openvino"] | None, typer.Option("--engine", help="Keep to one engine.")]

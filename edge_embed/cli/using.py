@@ -1,4 +1,4 @@
-"""The verbs that run bundles: profile, embed, evaluate."""
+"""The verbs that run bundles: profile, embed."""
 
 import sys
 from dataclasses import asdict, replace
@@ -106,41 +106,6 @@ def embed(
         f"{describe_choice(choice)}\n{len(vectors)} vectors of {vectors.shape[1]} values written to {output}",
         unless=as_json,
     )
-
-
-@app.command()
-def evaluate(
-    model: Annotated[str, typer.Argument(help="A checkpoint, a bundle, or a sentence-transformers model.")],
-    sts: Annotated[list[Path] | None, typer.Option(help="TSV with sentence1, sentence2, score.")] = None,
-    retrieval: Annotated[list[Path] | None, typer.Option(help="Folder in BEIR layout.")] = None,
-    cross_tier: Annotated[bool, typer.Option("--cross-tier", help="Also score each tier against each other.")] = False,
-    engine: EngineName = None,
-    precision: PrecisionName = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the tables as Markdown.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Score every tier: STS by Spearman, retrieval by nDCG@10.
-
-    Example: edge-embed evaluate bundle --sts sts.tsv --retrieval folder --cross-tier
-    """
-    from edge_embed.evaluate.models import open_model
-    from edge_embed.evaluate.retrieval import read_retrieval
-    from edge_embed.evaluate.sts import read_scored_pairs
-    from edge_embed.evaluate.tables import evaluate as score
-    from edge_embed.show import bars
-    from edge_embed_runtimes.files import writing_file
-
-    if not sts and not retrieval:
-        raise typer.BadParameter("name at least one --sts file or --retrieval folder")
-    pairs = [read_scored_pairs(path) for path in sts or ()]
-    sets = [read_retrieval(path) for path in retrieval or ()]
-    opened = open_model(model, engine=engine, precision=precision)
-    with bars() as progress:
-        scores = score(opened, name=model, sts=pairs, retrieval=sets, cross=cross_tier, progress=progress)
-    typer.echo(scores.to_json() if as_json else scores.to_markdown())
-    if output:
-        with writing_file(output) as temporary:
-            temporary.write_text(scores.to_markdown(), encoding="utf-8")
 
 
 def _read_lines(source: str) -> list[str]:

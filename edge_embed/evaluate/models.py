@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.embedder import Embedder
-from edge_embed_runtimes.errors import EncoderError, ExtraMissing, RecipeError
-from edge_embed_runtimes.manifest import MANIFEST_NAME, Engine, Precision
+from edge_embed_runtimes.errors import EncoderError
+from edge_embed_runtimes.manifest import Engine, Precision
 from edge_embed_runtimes.options import list_options
 from edge_embed_runtimes.progress import Progress, silent
 from edge_embed_runtimes.tokenizer import TextCut, check_texts
@@ -22,7 +21,10 @@ if TYPE_CHECKING:
     from edge_embed.model.tiered import TieredEncoder
 
 _CHUNK_TEXTS = 1024  # long enough for batches of like length, short enough for a bar that moves
-_CHECKPOINT_NAME = "starbucks.json"  # as in edge_embed.model.checkpoint, which needs torch
+Vectors = Mapping[str, NDArray[np.float32]]
+"""Tier name to (n, dim) rows of unit length."""
+FULL = "full"
+"""The tier of an encoder that has no ladder."""
 
 
 class TieredModel(Protocol):
@@ -31,6 +33,11 @@ class TieredModel(Protocol):
     @property
     def ladder_names(self) -> tuple[str, ...]:
         """The names of the tiers, smallest first."""
+        ...
+
+    @property
+    def one_space(self) -> bool:
+        """Whether the vectors of two tiers can be compared."""
         ...
 
     def encode_tiers(self, texts: Sequence[str], progress: Progress = silent) -> Mapping[str, NDArray[np.float32]]:
@@ -50,8 +57,25 @@ class ForeignEncoder(Protocol):
         ...
 
 
+def encode_once(
+    model: TieredModel, texts: Sequence[str], progress: Progress = silent
+) -> dict[str, NDArray[np.float32]]:
+    """Tier name, smallest first, to the texts' (n, dim) rows; of equal texts only one is encoded.
+
+    Raises:
+        TextError: a bare string, or an item that is no valid string.
+    """
+    check_texts(texts)
+    place = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    vectors = model.encode_tiers(list(place), progress)
+    rows = slice(None) if len(place) == len(texts) else [place[text] for text in texts]
+    return {tier: vectors[tier][rows] for tier in model.ladder_names}
+
+
 class CheckpointModel:
     """A trained ladder in torch; one pass through the encoder serves every tier."""
+
+    one_space = True
 
     def __init__(self, model: "TieredEncoder") -> None:
         self._model = model
@@ -94,6 +118,8 @@ class BundleModel:
         EngineError: the engine is unknown or isn't installed.
     """
 
+    one_space = True
+
     def __init__(self, folder: Path, *, engine: Engine | None = None, precision: Precision | None = None) -> None:
         self._bundle = Bundle(folder)
         first = list_options(self._bundle, engine=engine, precision=precision)[0]
@@ -123,9 +149,10 @@ class BundleModel:
 
 
 class ForeignModel:
-    """An encoder of another project, as a ladder of the one tier `full`."""
+    """An encoder of another project, as a ladder of the one tier `FULL`."""
 
-    ladder_names: tuple[str, ...] = ("full",)
+    ladder_names: tuple[str, ...] = (FULL,)
+    one_space = True
 
     def __init__(self, encoder: ForeignEncoder, *, name: str = "the encoder") -> None:
         self._encoder = encoder
@@ -146,7 +173,7 @@ class ForeignModel:
                 widths = f"{parts[0].shape[1]} values, then {parts[-1].shape[1]}"
                 raise EncoderError(f"{self._name} returned rows of {widths}: every vector must have the same length")
             progress("encode", chunk.stop, len(texts))
-        return {"full": np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)}
+        return {FULL: np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)}
 
     def _rows(self, texts: list[str]) -> NDArray[np.float32]:
         result = self._encoder.encode(texts)
@@ -172,67 +199,6 @@ class ForeignModel:
         norms[norms == 0] = 1
         rows = rows / norms
         return rows
-
-
-def open_model(place: str, *, engine: Engine | None = None, precision: Precision | None = None) -> TieredModel:
-    """Open whatever stands at a place.
-
-    Args:
-        place: a bundle, a checkpoint, a folder or hub id of sentence-transformers, or a packaged encoder.
-        engine, precision: of a bundle; None for the first that it has and this machine runs.
-
-    Raises:
-        RecipeError: an engine or a precision for something that is no bundle.
-        BundleError, EngineError: see `BundleModel`.
-        CheckpointError: a damaged checkpoint.
-        EncoderError: nothing that can be opened is there.
-        ExtraMissing: torch or sentence-transformers is needed and isn't installed.
-    """
-    folder = Path(place)
-    if (folder / MANIFEST_NAME).is_file():
-        return BundleModel(folder, engine=engine, precision=precision)
-    if engine is not None or precision is not None:
-        wish = " ".join(filter(None, (engine, precision)))
-        raise RecipeError(f"{place} is no bundle, so it can't run as {wish}: export it first, or name neither")
-    if (folder / _CHECKPOINT_NAME).is_file():
-        return CheckpointModel.open(folder)
-    return _open_foreign(place)
-
-
-def _open_foreign(place: str) -> ForeignModel:
-    where = _locate(place)
-    if find_spec("sentence_transformers") is None:
-        raise ExtraMissing(
-            f"{place} is neither a bundle nor a checkpoint, and sentence-transformers, which may know it, is not "
-            f"installed: pip install sentence-transformers"
-        )
-    from sentence_transformers import SentenceTransformer
-
-    from edge_embed.model.quiet import quiet
-
-    try:
-        with quiet():
-            encoder = SentenceTransformer(where)
-    except Exception as error:  # it hands on whatever its own loaders and the hub's client raise
-        way_out = "check the folder" if Path(where).is_dir() else "check the name and the network, or name a folder"
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EncoderError(f"{place} can't be loaded by sentence-transformers ({reason}): {way_out}") from error
-    return ForeignModel(encoder, name=place)
-
-
-def _locate(place: str) -> str:
-    """A folder or hub id that sentence-transformers may load."""
-    folder = Path(place)
-    if (folder / "modules.json").is_file():  # a model without a config.json of its own, such as static vectors
-        return place
-    if folder.exists() and not (folder / "config.json").is_file():
-        raise EncoderError(
-            f"{place} is no bundle ({MANIFEST_NAME}), no checkpoint ({_CHECKPOINT_NAME}) and no encoder (config.json): "
-            f"name a folder that holds one of these"
-        )
-    from edge_embed.model.source import locate
-
-    return locate(place)
 
 
 def _chunks(texts: int) -> Iterator[slice]:

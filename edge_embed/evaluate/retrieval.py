@@ -1,22 +1,26 @@
 """Retrieval on data sets in the layout of BEIR (arXiv 2104.08663): exact search, scored as trec_eval does."""
 
 import json
-import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pytrec_eval import RelevanceEvaluator
 
-from edge_embed.evaluate.models import TieredModel
-from edge_embed.rows import numbered_lines as numbered_lines
-from edge_embed.rows import read_table
+from edge_embed.data.lines import numbered_lines
+from edge_embed.data.records import read_records
+from edge_embed.evaluate.models import TieredModel, Vectors, encode_once
 from edge_embed_runtimes.errors import DataError
 from edge_embed_runtimes.progress import Progress, silent
 
 _EXAMPLE = '{"_id": "d1", "title": "", "text": "..."}'
 _TOP = 100
+_CUT = 10
+_NDCG = "ndcg_cut_10"
+_MOST_GRADE = 1000  # trec_eval's memory grows with the largest grade
 _CHUNK_VALUES = 16 << 20  # 64 MiB of similarities at a time
 _DECIMALS = 6  # equal texts have equal vectors to about 1e-6 only; finer differences are no ranking
 
@@ -47,10 +51,15 @@ class RetrievalSet:
                 f"{len(self.own)} own documents: expected as many of each, at least one"
             )
         for query, grades in zip(self.queries, self.relevant, strict=True):
-            if not grades or min(grades.values()) < 1 or not 0 <= min(grades) <= max(grades) < len(self.documents):
+            if not grades or not 0 <= min(grades) <= max(grades) < len(self.documents):
                 raise DataError(
                     f"{self.name}: the query {query!r:.60} has the relevant documents {dict(grades)!r:.60}, expected "
-                    f"at least one place from 0 to {len(self.documents) - 1} with a grade above 0"
+                    f"at least one place from 0 to {len(self.documents) - 1}"
+                )
+            if not 1 <= min(grades.values()) <= max(grades.values()) <= _MOST_GRADE:
+                raise DataError(
+                    f"{self.name}: the query {query!r:.60} has the grades {list(grades.values())!r:.60}, expected "
+                    f"whole numbers from 1 to {_MOST_GRADE}"
                 )
 
 
@@ -96,14 +105,55 @@ def read_retrieval(folder: Path) -> RetrievalSet:
 
 def score_retrieval(model: TieredModel, data: RetrievalSet, progress: Progress = silent) -> dict[str, RetrievalScores]:
     """The scores of each tier, by tier name, smallest first; one pass encodes documents and queries."""
-    vectors = model.encode_tiers((*data.documents, *data.queries), progress)
+    return score_found(*encode_retrieval(model, data, progress), data, progress)
+
+
+def encode_retrieval(
+    model: TieredModel, data: RetrievalSet, progress: Progress = silent
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+    """The vectors of the documents and of the queries, by tier, smallest first; one pass for both."""
+    vectors = encode_once(model, (*data.documents, *data.queries), progress)
     count = len(data.documents)
+    return (
+        {tier: rows[:count] for tier, rows in vectors.items()},
+        {tier: rows[count:] for tier, rows in vectors.items()},
+    )
+
+
+def score_found(
+    documents: Vectors, queries: Vectors, data: RetrievalSet, progress: Progress = silent
+) -> dict[str, RetrievalScores]:
+    """The scores of what each tier finds among its own documents, by tier name.
+
+    Raises:
+        DataError: see `search`.
+    """
     scores = {}
-    for number, tier in enumerate(model.ladder_names, start=1):
-        found = list(search(vectors[tier][:count], vectors[tier][count:], own=data.own))
-        scores[tier] = grade_rankings(found, data.relevant)
-        progress("search", number, len(model.ladder_names))
+    for number, (tier, rows) in enumerate(documents.items(), start=1):
+        scores[tier] = grade_rankings(list(search(rows, queries[tier], own=data.own)), data.relevant)
+        progress("search", number, len(documents))
     return scores
+
+
+def cross_found(
+    documents: Vectors, queries: Vectors, data: RetrievalSet, progress: Progress = silent
+) -> dict[str, dict[str, float]]:
+    """nDCG@10 of each query tier (outer key) with each document tier (inner key).
+
+    Vectors of two tiers are compared over the first min(dim) values, renormalised. The diagonal is what
+    `score_found` gives.
+
+    Raises:
+        DataError: see `search`.
+    """
+    matrix: dict[str, dict[str, float]] = {query: {} for query in queries}
+    pairs = [(query, document) for query in queries for document in documents]
+    for number, (query, document) in enumerate(pairs, start=1):
+        dim = min(queries[query].shape[1], documents[document].shape[1])
+        found = search(_shorten(documents[document], dim), _shorten(queries[query], dim), own=data.own, top=_CUT)
+        (matrix[query][document],) = _measure(list(found), data.relevant, _NDCG)
+        progress("search across", number, len(pairs))
+    return matrix
 
 
 def search(
@@ -132,16 +182,36 @@ def search(
 
 
 def grade_rankings(rankings: Sequence[NDArray[np.int64]], relevant: Sequence[Mapping[int, int]]) -> RetrievalScores:
-    """Score rankings of at least 100 places, or of all documents, against the relevant documents of each query."""
-    sums = np.zeros(3)
-    for ranking, grades in zip(rankings, relevant, strict=True):
-        gains = [grades.get(document, 0) for document in ranking.tolist()]
-        ideal = sorted(grades.values(), reverse=True)
-        first = next((rank for rank, gain in enumerate(gains[:10], start=1) if gain), math.inf)
-        hits = sum(gain > 0 for gain in gains[:_TOP])
-        sums += (_discounted(gains[:10]) / _discounted(ideal[:10]), 1 / first, hits / len(grades))
-    ndcg, mrr, recall = (sums / len(relevant)).tolist()
+    """Score rankings of at least 100 places, or of all documents, against the relevant documents of each query.
+
+    The measures are those of trec_eval, computed by pytrec_eval (doi 10.1145/3209978.3210065).
+    """
+    ndcg, mrr = _measure([ranking[:_CUT] for ranking in rankings], relevant, _NDCG, "recip_rank")
+    (recall,) = _measure([ranking[:_TOP] for ranking in rankings], relevant, f"recall_{_TOP}")
     return RetrievalScores(ndcg_at_10=ndcg, mrr_at_10=mrr, recall_at_100=recall)
+
+
+def _measure(
+    rankings: Sequence[NDArray[np.int64]], relevant: Sequence[Mapping[int, int]], *measures: str
+) -> list[float]:
+    """The means over the queries of some measures, as trec_eval calls them."""
+    judged, runs = {}, {}
+    for query, (ranking, grades) in enumerate(zip(rankings, relevant, strict=True)):
+        judged[str(query)] = {str(document): grade for document, grade in grades.items()}
+        # places stand for scores: among equal scores trec_eval would sort by the documents' names
+        runs[str(query)] = {str(document): -float(place) for place, document in enumerate(ranking.tolist())}
+    graded = RelevanceEvaluator(judged, measures).evaluate(runs)
+    return [float(np.mean([scores[measure] for scores in graded.values()])) for measure in measures]
+
+
+def _shorten(vectors: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    """The first `dim` values of rows of unit length, of unit length again; a row of zeros stays one."""
+    if dim == vectors.shape[1]:
+        return vectors
+    norms = np.linalg.norm(vectors[:, :dim], axis=1, keepdims=True)
+    norms[norms == 0] = 1
+    rows: NDArray[np.float32] = vectors[:, :dim] / norms
+    return rows
 
 
 def _best(similarities: NDArray[np.float32], top: int) -> NDArray[np.int64]:
@@ -150,11 +220,6 @@ def _best(similarities: NDArray[np.float32], top: int) -> NDArray[np.int64]:
     least = np.partition(similarities, cut)[cut]
     candidates = np.flatnonzero((similarities >= least) & np.isfinite(similarities))
     return candidates[np.argsort(-similarities[candidates], kind="stable")][:top]
-
-
-def _discounted(gains: Sequence[int]) -> float:
-    """Discounted cumulative gain: the sum of gain / log2(rank + 1)."""
-    return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, start=1))
 
 
 def _find(folder: Path, *names: str) -> Path:
@@ -200,8 +265,9 @@ def _read_grades(path: Path, queries: Mapping[str, str], place: Mapping[str, int
     relevant: dict[str, dict[int, int]] = {}
     seen: set[tuple[str, str]] = set()
     columns = ("query-id", "corpus-id", "score")
-    for number, (query, document, score) in enumerate(read_table(path, columns), start=2):
-        where = f"{path}, line {number}"
+    for record in read_records(str(path), columns=columns):
+        query, document, score = (str(record.cells[name]).strip() for name in columns)
+        where = f"{path}, line {record.line}"
         if query not in queries:
             raise DataError(f"{where}: query-id {query!r} is unknown, expected the _id of a query")
         if document not in place:
@@ -216,7 +282,8 @@ def _read_grades(path: Path, queries: Mapping[str, str], place: Mapping[str, int
 
 
 def _grade(cell: str, where: str) -> int:
-    try:
-        return int(cell)
-    except ValueError:
-        raise DataError(f"{where}: column 'score' is {cell!r}, expected a whole number such as 1") from None
+    grade = int(cell) if re.fullmatch(r"[+-]?\d{1,9}", cell) else None
+    if grade is None or grade > _MOST_GRADE:
+        allowed = f"a whole number such as 1, up to {_MOST_GRADE}"
+        raise DataError(f"{where}: column 'score' is {cell!r:.60}, expected {allowed}")
+    return grade

@@ -1,7 +1,7 @@
 """Semantic textual similarity: how well cosines rank pairs of texts, within a tier and across tiers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from edge_embed.evaluate.models import TieredModel
-from edge_embed.rows import read_table
+from edge_embed.data.sources import Source, read_rows
+from edge_embed.evaluate.models import TieredModel, Vectors, encode_once
 from edge_embed_runtimes.errors import DataError
 from edge_embed_runtimes.progress import Progress, silent
 
 _COLUMNS = ("sentence1", "sentence2", "score")
 
 Floats = NDArray[np.floating[Any]]
-Vectors = Mapping[str, NDArray[np.float32]]
-"""Tier name to (n, dim) rows of unit length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +39,19 @@ class ScoredPairs:
 
 
 def read_scored_pairs(path: Path) -> ScoredPairs:
-    """Read a UTF-8 TSV file without quoting, plain or `.gz`; its header has sentence1, sentence2 and score.
+    """Read the columns sentence1, sentence2 and score of a file, such as a TSV; see `read_records` for the others.
 
     Further columns are ignored; the set is named after the file.
 
     Raises:
         DataError: a file that can't be read, a wrong row, fewer than two pairs, or no two different scores.
     """
-    first, second, scores = [], [], []
-    for number, (one, other, score) in enumerate(read_table(path, _COLUMNS), start=2):
-        first.append(one)
-        second.append(other)
-        scores.append(_score(score, f"{path}, line {number}"))
+    rows = list(read_rows(Source(str(path), "scored", columns=_COLUMNS)))
+    first, second = zip(*(row.texts for row in rows), strict=True)
+    scores = tuple(row.value for row in rows if row.value is not None)  # every scored row has one
     _check(first, second, scores, where=str(path))
-    name = path.name.removesuffix(".gz").removesuffix(".tsv")
-    return ScoredPairs(name, tuple(first), tuple(second), tuple(scores))
+    name = Path(path.name.removesuffix(".gz")).stem
+    return ScoredPairs(name, first, second, scores)
 
 
 def compare_tiers(first: Floats, second: Floats) -> NDArray[np.float64]:
@@ -123,11 +119,11 @@ def encode_pairs(
     model: TieredModel, pairs: ScoredPairs, progress: Progress = silent
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
     """The vectors of the first and of the second texts, by tier, smallest first; one pass for both."""
-    vectors = model.encode_tiers((*pairs.first, *pairs.second), progress)
+    vectors = encode_once(model, (*pairs.first, *pairs.second), progress)
     half = len(pairs.first)
     return (
-        {tier: vectors[tier][:half] for tier in model.ladder_names},
-        {tier: vectors[tier][half:] for tier in model.ladder_names},
+        {tier: rows[:half] for tier, rows in vectors.items()},
+        {tier: rows[half:] for tier, rows in vectors.items()},
     )
 
 
@@ -135,16 +131,6 @@ def score_tiers(model: TieredModel, pairs: ScoredPairs, progress: Progress = sil
     """Spearman correlation of each tier, by tier name, smallest first."""
     first, second = encode_pairs(model, pairs, progress)
     return score_vectors(first, second, pairs.scores)
-
-
-def _score(cell: str, where: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{where}: column 'score' is {cell!r}, expected a number such as 3.5")
-    return value
 
 
 def _check(first: Sequence[str], second: Sequence[str], scores: Sequence[float], *, where: str) -> None:

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from edge_embed.model.encoder import load_encoder
+from edge_embed.model.encoder import Encoder, load_encoder
 from edge_embed.model.quiet import quiet
 from edge_embed.model.tiered import TieredEncoder
 from edge_embed_runtimes.errors import CheckpointError, EdgeEmbedError
@@ -20,6 +20,7 @@ from edge_embed_runtimes.tiers import Ladder, Tier
 
 FORMAT = 1
 LADDER_NAME = "starbucks.json"
+PRETRAINING_NAME = "pretraining.json"
 HEADS_NAME = "heads.safetensors"
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -47,11 +48,8 @@ def save_checkpoint(model: TieredEncoder, folder: Path, origin: Origin, *, repla
     Raises:
         OutputError: something stands at `folder` and `replace` is off, it can't be written, or the disk is full.
     """
-    with writing_folder(folder, replace=replace) as temporary, quiet():
-        encoder = model.encoder
-        encoder.backbone.save_pretrained(temporary)
-        encoder.hub_tokenizer.save_pretrained(temporary)
-        _write_sentence_transformers(model, temporary)
+    with writing_folder(folder, replace=replace) as temporary:
+        _write_encoder(model.encoder, temporary, matrix=_top_matrix(model))
         safetensors.torch.save_file(
             {tier.name: model.head_of(tier).weight.detach().T.contiguous() for tier in model.ladder if model.heads},
             temporary / HEADS_NAME,
@@ -66,6 +64,12 @@ def save_checkpoint(model: TieredEncoder, folder: Path, origin: Origin, *, repla
                 "origin": asdict(origin),
             },
         )
+
+
+def save_encoder(encoder: Encoder, folder: Path, origin: Origin) -> None:
+    """Write an encoder without a ladder into a folder that is there; sentence-transformers loads it."""
+    _write_encoder(encoder, folder, matrix=None)
+    _write_json(folder / PRETRAINING_NAME, {"format": FORMAT, "origin": asdict(origin)})
 
 
 def load_checkpoint(folder: Path, *, attention: Literal["sdpa", "eager"] = "sdpa") -> tuple[TieredEncoder, Origin]:
@@ -135,11 +139,12 @@ def describe_checkpoint(folder: Path) -> dict[str, Any]:
     return description
 
 
-def _write_sentence_transformers(model: TieredEncoder, folder: Path) -> None:
-    """The files by which sentence-transformers finds the largest tier: encoder, pooling, head, unit length."""
-    encoder, top = model.encoder, model.ladder.top
+def _write_encoder(encoder: Encoder, folder: Path, *, matrix: torch.Tensor | None) -> None:
+    """Encoder, tokenizer, and how sentence-transformers goes on: pooling, a (dim, hidden) matrix, unit length."""
+    with quiet():
+        encoder.backbone.save_pretrained(folder)
+        encoder.hub_tokenizer.save_pretrained(folder)
     modules = ["Transformer", "Pooling", "Normalize"]
-    matrix = _top_matrix(model)
     if matrix is not None:
         modules.insert(2, "Dense")
         (folder / "2_Dense").mkdir()
@@ -148,7 +153,7 @@ def _write_sentence_transformers(model: TieredEncoder, folder: Path) -> None:
             folder / "2_Dense" / "config.json",
             {
                 "in_features": encoder.hidden,
-                "out_features": top.dim,
+                "out_features": len(matrix),
                 "bias": False,
                 "activation_function": "torch.nn.modules.linear.Identity",
             },

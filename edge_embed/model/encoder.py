@@ -1,7 +1,7 @@
 """An encoder that hands out every hidden state, and pools them."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.utils import cached_file
 
+from edge_embed.model.families import Family, family_of
 from edge_embed.model.quiet import quiet
 from edge_embed.model.source import locate
 from edge_embed_runtimes.errors import EncoderError
@@ -19,8 +20,6 @@ from edge_embed_runtimes.tokenizer import Tokenizer
 
 Pooling = Literal["mean", "cls"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
-LAYER_LISTS = {"bert": "encoder.layer"}
-"""Where each supported model type keeps its list of layers."""
 _DEFAULT_MAX_TOKENS = 256
 
 
@@ -59,7 +58,7 @@ class Encoder(nn.Module):
         name: str,
     ) -> None:
         super().__init__()
-        check_supported(backbone.config.model_type)
+        self.family = family_of(backbone.config.model_type)
         self.backbone = backbone
         self.hub_tokenizer = hub_tokenizer
         self.settings = settings
@@ -75,23 +74,37 @@ class Encoder(nn.Module):
         """Width of a hidden state."""
         return int(self.backbone.config.hidden_size)
 
+    @property
+    def word_embeddings(self) -> nn.Embedding:
+        """The (vocabulary, hidden) table that token ids are looked up in."""
+        table: nn.Embedding = self.backbone.get_input_embeddings()
+        return table
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         """Every hidden state: embeddings first, then one a layer.
 
+        State `l` is the last hidden state of the encoder cut to its first `l` layers: a norm that the backbone keeps
+        for its last state is applied to all.
+
         Args:
-            input_ids: (batch, tokens) int64.
-            attention_mask: (batch, tokens) int64 of 1 and 0, or an additive (batch, 1, 1, tokens) float mask.
+            input_ids: (batch, tokens) int64, padded at the right.
+            attention_mask: (batch, tokens) int64 of 1 and 0, or an additive (batch, 1, 1, tokens) float mask (not for
+                ModernBERT, which would take it for the mask of its local attention too).
 
         Returns:
             `layers + 1` tensors (batch, tokens, hidden).
         """
+        types = {"token_type_ids": torch.zeros_like(input_ids)} if self.family.token_types else {}
         output = self.backbone(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=torch.zeros_like(input_ids),
-            output_hidden_states=True,
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, return_dict=True, **types
         )
-        return tuple(output.hidden_states)
+        return (*self._normed(output.hidden_states[:-1]), output.last_hidden_state)
+
+    def _normed(self, states: Sequence[Tensor]) -> Sequence[Tensor]:
+        if self.family.final_norm is None:
+            return states
+        norm = self.backbone.get_submodule(self.family.final_norm)
+        return [norm(state) for state in states]
 
     def pool(self, hidden_state: Tensor, attention_mask: Tensor) -> Tensor:
         """One vector a text: (batch, tokens, hidden) and (batch, tokens) to (batch, hidden)."""
@@ -104,10 +117,12 @@ class Encoder(nn.Module):
 
     def cut(self, layers: int) -> None:
         """Drop every layer above the first `layers`."""
-        where = LAYER_LISTS[self.backbone.config.model_type]
+        where, config = self.family.layers, self.backbone.config
         kept = nn.ModuleList(list(self.backbone.get_submodule(where))[:layers])
         self.backbone.set_submodule(where, kept)
-        self.backbone.config.num_hidden_layers = layers
+        config.num_hidden_layers = layers
+        if hasattr(config, "layer_types"):  # ModernBERT's local and global attention; as many as there are layers
+            config.layer_types = config.layer_types[:layers]
 
     @property
     def tokenizer_json(self) -> str:
@@ -124,7 +139,8 @@ def load_encoder(name: str, *, attention: Literal["sdpa", "eager"] = "sdpa") -> 
 
     Args:
         name: a folder, a packaged encoder or a hub id; see `edge_embed.model.source.locate`.
-        attention: `"eager"` for export, whose graph it makes simpler; `"sdpa"` is faster to train.
+        attention: `"eager"` for export, whose graph it makes simpler; `"sdpa"` is faster to train (MPNet has the
+            eager one alone).
 
     Raises:
         EncoderError: it can't be found, read, or is of a model type that is not supported.
@@ -133,18 +149,31 @@ def load_encoder(name: str, *, attention: Literal["sdpa", "eager"] = "sdpa") -> 
     try:
         with quiet():
             config = transformers.AutoConfig.from_pretrained(place)
-            check_supported(config.model_type)
-            backbone, report = transformers.AutoModel.from_pretrained(
-                place, config=config, attn_implementation=attention, dtype=torch.float32, output_loading_info=True
+            family = family_of(config.model_type)
+            backbone = _load_backbone(place, config, family, attention)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                place, use_fast=True, padding_side="right", truncation_side="right"
             )
-            _check_complete(report["missing_keys"])
-            tokenizer = transformers.AutoTokenizer.from_pretrained(place, use_fast=True)
             _check_tokenizer(tokenizer, config.vocab_size)
-            settings = _read_settings(place, config.max_position_embeddings)
+            settings = _read_settings(place, config.max_position_embeddings - family.spare_positions)
     except (OSError, ValueError, SafetensorError) as error:
         way_out = "check the folder" if Path(place).is_dir() else "no hub answered with it: name a folder instead"
         raise EncoderError(f"{name} can't be loaded ({str(error).splitlines()[0]}): {way_out}") from error
     return Encoder(backbone, tokenizer, settings, name)
+
+
+def _load_backbone(
+    place: str, config: transformers.PretrainedConfig, family: Family, attention: str
+) -> transformers.PreTrainedModel:
+    backbone, report = family.model.from_pretrained(
+        place,
+        config=config,
+        attn_implementation=attention if family.sdpa else "eager",
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    _check_complete(report["missing_keys"])
+    return backbone
 
 
 def _check_complete(missing: Iterable[str]) -> None:
@@ -158,16 +187,6 @@ def _check_tokenizer(tokenizer: transformers.PreTrainedTokenizerFast, vocabulary
     """Refuse the empty tokenizer that transformers makes where a folder has none."""
     if len(tokenizer) < vocabulary / 2:
         raise ValueError(f"its tokenizer has {len(tokenizer)} entries, the encoder {vocabulary}")
-
-
-def check_supported(model_type: str) -> None:
-    """Check that encoders of this type can be tiered.
-
-    Raises:
-        EncoderError: they can't.
-    """
-    if model_type not in LAYER_LISTS:
-        raise EncoderError(f"encoders of type {model_type!r} are not supported: allowed are {', '.join(LAYER_LISTS)}")
 
 
 def _read_settings(place: str, positions: int) -> TextSettings:

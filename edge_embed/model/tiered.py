@@ -102,6 +102,9 @@ def pooled_states(
 ) -> dict[int, NDArray[np.float32]]:
     """The pooled states of some layers (0 is the embeddings): layer to (n, hidden) float32.
 
+    Warns:
+        TextCut: texts were longer than the encoder's limit.
+
     Raises:
         TextError: an item that is no valid string.
     """

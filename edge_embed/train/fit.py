@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from edge_embed.model.tiered import TieredEncoder
 
@@ -21,21 +22,23 @@ def leading_directions(vectors: Tensor) -> Tensor:
     return turned
 
 
-def fit_heads(model: TieredEncoder, pooled: dict[int, Tensor], teacher: Tensor, basis: Tensor, *, full: int) -> None:
-    """Set each `project` head to the least-squares map of its layer onto the leading directions of the full model.
+def fit_heads(
+    model: TieredEncoder, pooled: dict[int, Tensor], teacher: Tensor, basis: Tensor, *, full: int | None
+) -> None:
+    """Set each `project` head to the least-squares map of its layer onto the leading directions of the teacher.
 
     Args:
         pooled: layer to (n, hidden) pooled states.
-        teacher: (n, hidden) unit vectors of the full model.
-        basis: (hidden, hidden) directions, strongest first.
-        full: the layer that the teacher's vectors come from; a tier that reads it gets the directions themselves,
-            which is exact.
+        teacher: (n, width) unit vectors of the teacher.
+        basis: (width, width) directions, strongest first; a tier wider than that gets zeros for the rest.
+        full: the layer that the teacher's vectors come from, None if another encoder made them; a tier that reads it
+            gets the directions themselves, which is exact.
     """
     for tier in model.ladder:
         target = basis[:, : tier.dim]
         if tier.layers != full:
             target = least_squares(pooled[tier.layers], teacher @ target)
-        model.set_head(tier, target)
+        model.set_head(tier, functional.pad(target, (0, tier.dim - target.shape[1])))
 
 
 def least_squares(inputs: Tensor, targets: Tensor) -> Tensor:

@@ -1,191 +1,258 @@
-"""Train a ladder: fit the heads, then the whole encoder, in transformers' Trainer."""
+"""The loop: transformers' Trainer over any objective, with our batches, scores and guard."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
 
-import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.utils.data import DataLoader
 
-from edge_embed.model.checkpoint import Origin
-from edge_embed.model.encoder import Encoder, load_encoder
-from edge_embed.model.tiered import TieredEncoder, pooled_states
-from edge_embed.train.data import Batch, Collator, Corpus, RowDataset, read_corpus
-from edge_embed.train.fit import fit_heads, leading_directions
-from edge_embed.train.losses import self_distillation, srl
-from edge_embed.train.recipe import Recipe
+from edge_embed.train.batches import Key, Plan, RowDataset
+from edge_embed.train.gather import join_processes, this_part
+from edge_embed.train.monitor import Clock, Monitor, Quiet
+from edge_embed.train.recipe import LoopSettings
+from edge_embed.train.resume import last_state
+from edge_embed.train.store import RowStore, StoredRow
+from edge_embed_runtimes.device.probe import read_device
 from edge_embed_runtimes.errors import RecipeError
-from edge_embed_runtimes.progress import Progress, silent
 
-_FIT_TEXTS = 20_000
-_LIBRARIES = ("edge-embed", "torch", "transformers")
+MEAN = "mean"
+_BF16_FEATURES = {"avx512_bf16", "amx_bf16"}
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """A model whose heads are fitted, and all that a training of it needs.
+class Dev:
+    """Scores of a model that is being trained.
 
     Attributes:
-        teacher: (texts, hidden) unit vectors of the full base encoder.
-        basis: (hidden, hidden) directions that the tiers share.
+        score: gives tier to score, higher is better.
+        every: steps between two scorings.
+        patience: scorings without a better mean after which training ends, with the best weights; 0 for never.
     """
 
-    recipe: Recipe
-    model: TieredEncoder
-    corpus: Corpus
-    teacher: Tensor
-    basis: Tensor
+    score: Callable[[], Mapping[str, float]]
+    every: int
+    patience: int = 0
+
+
+class StepBatch(Protocol):
+    """What an objective takes, as far as the loop must know."""
 
     @property
-    def origin(self) -> Origin:
-        """What a checkpoint should say of this training."""
-        return Origin(
-            base_model=self.recipe.base_name,
-            recipe=self.recipe.describe(),
-            data=self.corpus.hashes,
-            versions={library: version(library) for library in _LIBRARIES},
-        )
+    def input_ids(self) -> Tensor:
+        """(texts, tokens) int64."""
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """The ids of its rows in their store."""
+
+    def to(self, device: torch.device) -> "StepBatch":
+        """The same on a device."""
 
 
-def prepare(recipe: Recipe, *, progress: Progress = silent) -> Training:
-    """Load the encoder and the data, and fit the heads.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a loop runs.
+
+    Attributes:
+        objective: its `forward(batch, step)` gives the losses of a batch by name, the one to make smaller as `loss`.
+        collate: rows to the batch that the objective takes.
+    """
+
+    objective: nn.Module
+    settings: LoopSettings
+    store: RowStore
+    collate: Callable[[Sequence[tuple[Key, StoredRow]]], StepBatch]
+    dev: Dev | None = None
+
+
+class _Inputs(TypedDict):
+    """The Trainer wants a mapping."""
+
+    batch: StepBatch
+
+
+def run_loop(job: Job, *, work: Path | None = None, monitor: Monitor | None = None) -> None:
+    """Train an objective in place.
+
+    Args:
+        work: where states are saved from which a killed training goes on; if one is there, it is gone on from.
+            None: nothing is saved.
 
     Raises:
-        EncoderError: the encoder can't be found, trusted or used.
-        LadderError: the ladder is larger than the encoder.
-        DataError: a data file is missing or has a wrong row.
+        RecipeError: the loss, or a gradient, is no number any more.
     """
-    corpus = read_corpus(recipe.texts, recipe.pairs)
-    encoder = load_encoder(recipe.base)
-    recipe.ladder.check_fits(encoder.layers, encoder.hidden)
-    full = encoder.layers
-    sample = _sample(len(corpus.texts), _FIT_TEXTS, recipe.seed)
-    teacher = _teacher_vectors(encoder, corpus.texts, progress)
-    layers = tuple(tier.layers for tier in recipe.ladder)
-    pooled = pooled_states(
-        encoder, [corpus.texts[i] for i in sample], layers=layers, progress=progress, stage="fit heads"
-    )
-    model = TieredEncoder(encoder, recipe.ladder, recipe.head)
-    if recipe.head == "project":
-        basis = leading_directions(teacher)
-        states = {layer: torch.from_numpy(state) for layer, state in pooled.items()}
-        fit_heads(model, states, teacher[sample], basis, full=full)
-    else:
-        basis = torch.eye(encoder.hidden)
-    return Training(recipe, model, corpus, teacher, basis)
-
-
-def run(training: Training, *, progress: Progress = silent) -> TieredEncoder:
-    """Train the prepared model in place, and return it.
-
-    Raises:
-        RecipeError: the loss is no number any more.
-    """
-    recipe, model = training.recipe, training.model
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = recipe.dropout
-    length = min(recipe.max_tokens, model.encoder.settings.max_tokens)
-    tokenizer = model.encoder.tokenizer(length)
-    dataset = RowDataset(training.corpus, tokenizer)
-    with tempfile.TemporaryDirectory() as scratch:
+    join_processes()
+    _prepare_modules(job)
+    plan = plan_of(job)
+    if not len(plan):
+        return
+    with ExitStack() as stack:
+        folder = work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         trainer = _Trainer(
-            training=training,
-            model=model,
-            args=_arguments(recipe, scratch, rows=len(dataset)),
-            train_dataset=dataset,
-            data_collator=Collator(dataset.ids, tokenizer.pad_id),
-            callbacks=[_Steps(progress)],
+            job=job,
+            plan=plan,
+            monitor=monitor or Quiet(),
+            model=job.objective,
+            args=_arguments(job, folder, batches=len(plan), save=work is not None),
+            eval_dataset=RowDataset(job.store),  # never read: `evaluate` is our own
+            callbacks=_callbacks(job),
         )
+        trainer.add_callback(_Steps(trainer.report))
         trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
-        trainer.train()
-    return model.cpu().eval()
+        state = last_state(folder)
+        trainer.train(resume_from_checkpoint=str(state) if state else None)
+    job.objective.cpu().eval()
 
 
-def batch_loss(training: Training, model: Callable[[Tensor, Tensor], dict[str, Tensor]], batch: Batch) -> Tensor:
-    """The loss of one batch: self-distillation on its texts, and SRL on its pairs if it holds two or more."""
-    recipe, weights = training.recipe, training.recipe.weights
-    vectors = model(batch["input_ids"], batch["attention_mask"])
-    device = batch["texts"].device
-    loss = self_distillation(
-        vectors,
-        training.teacher[batch["texts"].cpu()].to(device),
-        training.basis.to(device),
-        temperature=recipe.temperature,
-        kl=weights.kl,
-        align=weights.align,
-    )
-    pairs = batch["pairs"]
-    if len(pairs) > 1:
-        first = {tier: vector[pairs[:, 0]] for tier, vector in vectors.items()}
-        second = {tier: vector[pairs[:, 1]] for tier, vector in vectors.items()}
-        full = recipe.ladder.top.name
-        loss = loss + srl(first, second, full, temperature=recipe.temperature, task=weights.task, kl=weights.kl)
-    if not torch.isfinite(loss):
-        raise RecipeError(
-            f"the loss is {loss.item()} with learning_rate {recipe.learning_rate:g}: choose a smaller one, and check "
-            f"the base encoder's weights"
-        )
-    return loss
+def plan_of(job: Job) -> Plan:
+    """The batches of a job, for this process."""
+    settings = job.settings
+    return Plan(job.store, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed, part=this_part())
+
+
+def use_bf16(settings: LoopSettings) -> bool:
+    """Whether to compute in bfloat16: as asked, or where the device has instructions for it."""
+    if settings.precision != "auto":
+        return settings.precision == "bf16"
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return not _BF16_FEATURES.isdisjoint(read_device().features)
 
 
 class _Trainer(transformers.Trainer):
-    """The Trainer, with our loss."""
+    """The Trainer with our batches, loss, scores, and a guard against losses that are no numbers."""
 
-    def __init__(self, *, training: Training, **settings: Any) -> None:
+    def __init__(self, *, job: Job, plan: Plan, monitor: Monitor, **settings: Any) -> None:
         super().__init__(**settings)
-        self._training = training
+        self._job = job
+        self._plan = plan
+        self._monitor = monitor
+        self._clock = Clock()
+        self._rows: tuple[int, ...] = ()
+        self._losses: dict[str, float] = {}
+
+    def get_train_dataloader(self) -> DataLoader[_Inputs]:
+        """Our own plan of batches, of which this process has its part already."""
+        collate = self._job.collate
+        return DataLoader(
+            RowDataset(self._job.store),  # type: ignore[arg-type]  # the loader's type is of what is collated
+            batch_sampler=self._plan,
+            collate_fn=lambda rows: {"batch": collate(rows)},
+            pin_memory=False,
+        )
 
     def compute_loss(
-        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
+        self, model: nn.Module, inputs: _Inputs, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
     ) -> Tensor:
-        return batch_loss(self._training, model, inputs)
+        batch = inputs["batch"].to(self.args.device)
+        losses = model(batch, self.state.global_step)
+        self._rows = batch.stored
+        self._losses = {name: float(loss.detach()) for name, loss in losses.items()}
+        loss: Tensor = losses["loss"]
+        self._check_finite("the loss", loss)
+        self._clock.count(len(batch.input_ids))
+        return loss
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        norm: Tensor = super()._clip_grad_norm(model)
+        self._check_finite("the gradient", norm)
+        return norm
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Score on the dev set; the mean decides when to stop."""
+        if self._job.dev is None:
+            return {}
+        scores = dict(self._job.dev.score())
+        self.model.train()
+        scores[MEAN] = sum(scores.values()) / len(scores)
+        self._monitor.scored(self.state.global_step, scores)
+        metrics = {f"eval_{name}": score for name, score in scores.items()}
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def report(self) -> None:
+        """Tell how far the training is."""
+        report = self._clock.report(self.state.global_step, self.state.max_steps, self._losses, self._rate())
+        self._monitor.step(report)
+
+    def _rate(self) -> float:
+        return float(self.lr_scheduler.get_last_lr()[0])
+
+    def _check_finite(self, what: str, value: Tensor) -> None:
+        if torch.isfinite(value):
+            return
+        rows = "; ".join(self._job.store.where(row) for row in self._rows[:5])
+        more = f" and {len(self._rows) - 5} more" if len(self._rows) > 5 else ""
+        raise RecipeError(
+            f"{what} is {value.item()} in step {self.state.global_step + 1}, with learning_rate "
+            f"{self._job.settings.learning_rate:g}: choose a smaller one, and check the base encoder's weights and "
+            f"these rows: {rows}{more}"
+        )
 
 
 class _Steps(transformers.TrainerCallback):
-    """Tells our progress of the Trainer's steps."""
+    """Tells of every step."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
 
     def on_step_end(
         self, args: object, state: transformers.TrainerState, control: transformers.TrainerControl, **_: object
     ) -> None:
-        self._progress("train", state.global_step, state.max_steps)
+        self._tell()
 
 
-def _arguments(recipe: Recipe, scratch: str, *, rows: int) -> transformers.TrainingArguments:
-    steps = max(1, round(recipe.epochs * -(-rows // recipe.batch_size)))
+def _prepare_modules(job: Job) -> None:
+    """Set dropout, leave out what takes no part, trade time for memory where asked."""
+    for name, module in job.objective.named_modules():
+        if isinstance(module, nn.Dropout):
+            module.p = job.settings.dropout
+        if name.endswith(".pooler"):  # no vector comes from it, and parallel training wants a gradient for all
+            module.requires_grad_(False)
+        if isinstance(module, transformers.PreTrainedModel) and job.settings.gradient_checkpointing:
+            module.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+def _callbacks(job: Job) -> list[transformers.TrainerCallback]:
+    if job.dev is None or not job.dev.patience:
+        return []
+    return [transformers.EarlyStoppingCallback(job.dev.patience)]
+
+
+def _arguments(job: Job, folder: Path, *, batches: int, save: bool) -> transformers.TrainingArguments:
+    settings, dev = job.settings, job.dev
+    best = bool(dev and dev.patience)
+    steps = -(-batches // settings.accumulation)
+    save_every = dev.every if dev and best else settings.save_every if save else 0
     return transformers.TrainingArguments(
-        output_dir=scratch,
-        per_device_train_batch_size=recipe.batch_size,
+        output_dir=str(folder),
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation,
         max_steps=steps,
-        learning_rate=recipe.learning_rate,
-        warmup_steps=round(recipe.warmup * steps),
+        learning_rate=settings.learning_rate,
+        warmup_steps=round(settings.warmup * steps),
         lr_scheduler_type="cosine",
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        train_sampling_strategy="group_by_length",
+        optim="adamw_torch_fused",
+        seed=settings.seed,
+        data_seed=settings.seed,
         remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
-        save_strategy="no",
+        ddp_find_unused_parameters=False,
+        eval_strategy="steps" if dev else "no",
+        eval_steps=dev.every if dev else None,
+        load_best_model_at_end=best,
+        metric_for_best_model=f"eval_{MEAN}" if best else None,
+        greater_is_better=True if best else None,
+        save_strategy="steps" if save_every else "no",
+        save_steps=save_every or 500,
+        save_total_limit=2,
         logging_strategy="no",
         disable_tqdm=True,
         report_to="none",
     )
-
-
-def _teacher_vectors(encoder: Encoder, texts: tuple[str, ...], progress: Progress) -> Tensor:
-    pooled = pooled_states(encoder, texts, layers=(encoder.layers,), progress=progress, stage="full model")
-    return functional.normalize(torch.from_numpy(pooled[encoder.layers]), dim=-1)
-
-
-def _sample(count: int, limit: int, seed: int) -> list[int]:
-    chosen = np.random.default_rng(seed).choice(count, size=min(count, limit), replace=False)
-    return [int(place) for place in np.sort(chosen)]

@@ -1,27 +1,57 @@
-"""The losses: pure functions of tier vectors.
+"""The losses: pure functions of vectors.
 
-Every vector here has unit length, so a product of two is their cosine. `Tiers` maps a tier's name to its (n, dim)
-vectors.
+Every vector here has unit length, so a product of two is their cosine.
 """
-
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Tiers = Mapping[str, Tensor]
 
-
-def in_batch_negatives(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of finding each row's partner among all partners.
+def in_batch_negatives(first: Tensor, candidates: Tensor, temperature: float, *, same: Tensor | None = None) -> Tensor:
+    """Cross-entropy of finding each row's partner among all candidates.
 
     Multiple negatives ranking (Henderson et al. 2017, arXiv 1705.00652, section 4.4).
 
     Args:
-        first, second: (n, dim), row i of one belongs to row i of the other.
+        first: (n, dim).
+        candidates: (m, dim), m at least n: candidate i is the partner of row i, those from n on are hard negatives.
+        same: (n, m) bool, true where a candidate is no negative of a row, being equal to its text or its partner.
     """
-    return functional.cross_entropy(first @ second.T / temperature, torch.arange(len(first), device=first.device))
+    similarities = first @ candidates.T / temperature
+    if same is not None:
+        own = torch.eye(*similarities.shape, dtype=torch.bool, device=first.device)
+        similarities = similarities.masked_fill(same & ~own, -torch.inf)
+    return functional.cross_entropy(similarities, torch.arange(len(first), device=first.device))
+
+
+def cosent(first: Tensor, second: Tensor, scores: Tensor, temperature: float) -> Tensor:
+    """log(1 + sum of exp((cosine of the pair scored lower - that of the one scored higher) / temperature)).
+
+    CoSENT (Su 2022, https://kexue.fm/archives/8847), over all pairs of pairs with different scores.
+
+    Args:
+        first, second: (n, dim), row i of one belongs to row i of the other.
+        scores: (n,), on whatever scale.
+    """
+    cosines = (first * second).sum(-1) / temperature
+    wrong = cosines[:, None] - cosines[None, :]
+    wrong = wrong[scores[:, None] < scores[None, :]]
+    return torch.logsumexp(torch.cat([wrong.new_zeros(1), wrong]), dim=0)
+
+
+def contrastive(first: Tensor, second: Tensor, labels: Tensor, *, margin: float = 0.5) -> Tensor:
+    """Half the mean of label * distance^2 + (1 - label) * max(0, margin - distance)^2, distance being 1 - cosine.
+
+    Hadsell, Chopra, LeCun 2006, "Dimensionality reduction by learning an invariant mapping", equation 4.
+
+    Args:
+        first, second: (n, dim), row i of one belongs to row i of the other.
+        labels: (n,) from 0 (unlike) to 1 (alike).
+    """
+    distances = 1 - (first * second).sum(-1)
+    alike, unlike = distances.square(), functional.relu(margin - distances).square()
+    return 0.5 * (labels * alike + (1 - labels) * unlike).mean()
 
 
 def similarity_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -39,50 +69,31 @@ def similarity_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tenso
     return terms.sum(-1).mean()
 
 
-def srl(first: Tiers, second: Tiers, full: str, *, temperature: float, task: float, kl: float) -> Tensor:
-    """Starbucks representation learning: the task at every tier, and each tier's similarities near the full model's.
+def vector_kl(student: Tensor, teacher: Tensor, temperature: float = 0.3) -> Tensor:
+    """KL divergence between vectors read as distributions over their values, times the temperature.
 
-    Zhuang et al. 2024, arXiv 2410.13230, section 3.1; the mean over the tiers, so that the learning rate does not
-    depend on their number.
-
-    Args:
-        first, second: tier vectors of pairs.
-        full: name of the tier that teaches the others.
-    """
-    teacher = first[full] @ second[full].T
-    losses = []
-    for tier in first:
-        loss = task * in_batch_negatives(first[tier], second[tier], temperature)
-        if tier != full:
-            loss = loss + kl * similarity_kl(first[tier] @ second[tier].T, teacher, temperature)
-        losses.append(loss)
-    return torch.stack(losses).mean()
-
-
-def self_distillation(
-    vectors: Tiers, teacher: Tensor, basis: Tensor, *, temperature: float, kl: float, align: float
-) -> Tensor:
-    """Every tier near a frozen full model: in its similarities, and in its leading directions.
+    The alignment of layers in 2D Matryoshka (Li et al. 2024, arXiv 2402.14776, section 3.2). The teacher gets no
+    gradient.
 
     Args:
-        vectors: tier vectors of texts.
-        teacher: (n, hidden) unit vectors of the same texts by the full model.
-        basis: (hidden, hidden), the directions that the tiers share, leading ones first.
+        student, teacher: (n, dim).
     """
-    similarities = _without_self(teacher @ teacher.T)
-    targets = teacher @ basis
-    losses = [
-        kl * similarity_kl(_without_self(mine @ mine.T), similarities, temperature) + align * alignment(mine, targets)
-        for mine in vectors.values()
-    ]
-    return torch.stack(losses).mean()
+    target = functional.softmax(teacher.detach() / temperature, dim=-1)
+    found = functional.log_softmax(student / temperature, dim=-1)
+    return functional.kl_div(found, target, reduction="batchmean") * temperature
+
+
+def neighbours(vectors: Tensor) -> Tensor:
+    """The (n, n) cosines of a batch's (n, dim) vectors with each other; a text is no neighbour of its own: -inf."""
+    own = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
+    return (vectors @ vectors.T).masked_fill(own, -torch.inf)
 
 
 def alignment(vectors: Tensor, targets: Tensor) -> Tensor:
-    """One minus the mean cosine between (n, dim) vectors and the first `dim` values of (n, hidden) targets."""
-    return 1 - functional.cosine_similarity(vectors, targets[:, : vectors.shape[1]], dim=-1).mean()
+    """One minus the mean cosine of (n, dim) vectors to the first `dim` values of (n, width) targets.
 
-
-def _without_self(similarities: Tensor) -> Tensor:
-    own = torch.eye(len(similarities), dtype=torch.bool, device=similarities.device)
-    return similarities.masked_fill(own, -torch.inf)
+    Targets of fewer values than `dim` have zeros for the rest. They get no gradient.
+    """
+    dim = vectors.shape[1]
+    targets = functional.pad(targets.detach(), (0, max(0, dim - targets.shape[1])))
+    return 1 - functional.cosine_similarity(vectors, targets[:, :dim], dim=-1).mean()

@@ -6,108 +6,203 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args
 
+from edge_embed.data.sources import Source
 from edge_embed.model.checkpoint import Json
 from edge_embed.model.tiered import HEAD_KINDS, HeadKind
 from edge_embed_runtimes.errors import DataError, RecipeError
 from edge_embed_runtimes.tiers import STARBUCKS, Ladder
 
-Method = Literal["srl"]
+Method = Literal["srl", "2dmse", "mrl", "separate"]
 METHODS: tuple[Method, ...] = get_args(Method)
+Precision = Literal["auto", "fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+SELF, NONE = "self", "none"
+"""Teachers that are no names of encoders: the full base encoder itself, and nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """How much each part of the loss counts.
+    """How much each part of the loss counts, at every tier.
 
     Attributes:
-        task: in-batch negatives at every tier, on pairs.
-        kl: each tier's similarities against those of the full model, on pairs and on texts.
-        align: each tier against the leading directions of the full model's vectors.
+        task: the task of the rows: in-batch negatives for pairs, triplets and groups, CoSENT for scored pairs, the
+            contrastive loss for labelled ones. Plain texts have none.
+        kl: a tier's similarities between rows near those of the full tier.
+        distill: a tier's similarities between texts near those of the teacher.
+        directions: a tier's vectors near the teacher's leading principal directions.
+        align: a tier's vectors near the first values of the full tier's.
     """
 
     task: float = 1.0
     kl: float = 1.0
-    align: float = 4.0
+    distill: float = 1.0
+    directions: float = 4.0
+    align: float = 1.0
 
     def __post_init__(self) -> None:
         for entry in fields(self):
-            _check_number(f"weight {entry.name}", getattr(self, entry.name), low=0.0, high=math.inf)
-        if self.task == self.kl == self.align == 0:
+            check_number(f"weight {entry.name}", getattr(self, entry.name), low=0.0, high=math.inf)
+        if not any(asdict(self).values()):
             raise RecipeError("all loss weights are 0: nothing would be trained; give at least one a value above 0")
 
+    @property
+    def use_teacher(self) -> bool:
+        """Whether any part needs a teacher's vectors."""
+        return self.distill > 0 or self.directions > 0
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What to train, on what, and how.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSettings:
+    """What fine-tuning and pre-training have in common.
 
     Attributes:
         base: the encoder; see `edge_embed.model.source.locate`.
-        texts: files of plain texts, one a line.
-        pairs: TSV files of pairs that mean the same.
-        temperature: of every softmax over cosines.
+        data: what to train on.
+        skip_bad_rows: count rows that can't be used and go on, instead of stopping at the first.
+        epochs: passes over the data, each source as often in each as its weight says.
+        batch_size: rows a step and process; the rows of a batch are each other's negatives.
+        accumulation: batches a change of the weights.
+        learning_rate: the highest; it rises over the share `warmup` of all steps, then falls as a cosine.
         max_tokens: texts are cut here while training.
         dropout: in every layer; distillation does best without.
+        precision: of the encoder's products; `auto` takes bf16 where the device has instructions for it.
+        gradient_checkpointing: compute hidden states twice to save memory.
+        save_every: steps between two states from which a killed training goes on; 0 for none.
+        seed: of everything random.
 
     Raises:
         RecipeError: a value outside its range.
-        DataError: neither texts nor pairs.
+        DataError: no data.
     """
 
     base: str
-    texts: tuple[Path, ...] = ()
-    pairs: tuple[Path, ...] = ()
+    data: tuple[Source, ...] = ()
+    skip_bad_rows: bool = False
     ladder: Ladder = STARBUCKS
-    head: HeadKind = "project"
-    method: Method = "srl"
     epochs: float = 3.0
     batch_size: int = 64
+    accumulation: int = 1
     learning_rate: float = 2e-4
     warmup: float = 0.1
-    temperature: float = 0.05
     max_tokens: int = 128
     dropout: float = 0.0
-    weights: LossWeights = field(default_factory=LossWeights)
+    precision: Precision = "auto"
+    gradient_checkpointing: bool = False
+    save_every: int = 500
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.texts and not self.pairs:
+        if not self.data:
             raise DataError("nothing to train on: name at least one file of texts or of pairs")
-        _check_word("method", self.method, METHODS)
-        _check_word("head", self.head, HEAD_KINDS)
-        _check_number("epochs", self.epochs, low=0.0, high=1e6)
-        _check_number("batch_size", self.batch_size, low=2, high=1e6)
-        _check_number("learning_rate", self.learning_rate, low=0.0, high=1.0)
-        _check_number("warmup", self.warmup, low=0.0, high=1.0)
-        _check_number("temperature", self.temperature, low=1e-4, high=10.0)
-        _check_number("max_tokens", self.max_tokens, low=3, high=1e6)
-        _check_number("dropout", self.dropout, low=0.0, high=0.9)
-        _check_number("seed", self.seed, low=0, high=2**32 - 1)
-        for name in ("batch_size", "max_tokens", "seed"):
-            if type(getattr(self, name)) is not int:
-                raise RecipeError(f"{name} is {getattr(self, name)!r}: allowed is a whole number")
+        check_word("precision", self.precision, PRECISIONS)
+        check_number("epochs", self.epochs, low=0.0, high=1e6)
+        check_number("learning_rate", self.learning_rate, low=0.0, high=1.0)
+        check_number("warmup", self.warmup, low=0.0, high=1.0)
+        check_number("dropout", self.dropout, low=0.0, high=0.9)
+        check_whole("batch_size", self.batch_size, low=2, high=10**6)
+        check_whole("accumulation", self.accumulation, low=1, high=10**6)
+        check_whole("max_tokens", self.max_tokens, low=3, high=10**6)
+        check_whole("save_every", self.save_every, low=0, high=10**9)
+        check_whole("seed", self.seed, low=0, high=2**32 - 1)
 
     @property
     def base_name(self) -> str:
         """The encoder's name: a folder's last part, or the hub id."""
-        return Path(self.base).resolve().name if Path(self.base).is_dir() else self.base
+        return name_of(self.base)
 
     def describe(self) -> Mapping[str, Json]:
         """As plain JSON values; files and folders by their names alone."""
-        plain = asdict(self)
+        plain: dict[str, Json] = asdict(self)
         return {
             **plain,
             "base": self.base_name,
-            "texts": [path.name for path in self.texts],
-            "pairs": [path.name for path in self.pairs],
             "ladder": [str(tier) for tier in self.ladder],
+            "data": [
+                {**asdict(source), "place": name_of(source.place), "columns": list(source.columns)}
+                for source in self.data
+            ],
         }
 
 
-def _check_number(name: str, value: float, *, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe(LoopSettings):
+    """How to train a ladder of tiers.
+
+    Attributes:
+        method: `srl` trains every tier of the ladder; `2dmse` a random layer and dimension a step; `mrl` the last
+            layer alone, at every dimension; `separate` a small model of its own for each tier.
+        teacher: `self` for the full base encoder, the name of another one, or `none`.
+        temperature: of every softmax over cosines.
+        dev: scored pairs; each tier is scored on them while training.
+        dev_every: steps between two scorings; 0 for before and after alone.
+        patience: scorings without a better mean after which training ends, with the best weights; 0 for never.
+
+    Raises:
+        RecipeError: a value outside its range, or two that don't go together.
+        DataError: no data.
+    """
+
+    head: HeadKind = "project"
+    method: Method = "srl"
+    teacher: str = SELF
+    temperature: float = 0.05
+    weights: LossWeights = field(default_factory=LossWeights)
+    dev: Path | None = None
+    dev_every: int = 0
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        LoopSettings.__post_init__(self)
+        check_word("method", self.method, METHODS)
+        check_word("head", self.head, HEAD_KINDS)
+        check_number("temperature", self.temperature, low=1e-4, high=10.0)
+        check_whole("dev_every", self.dev_every, low=0, high=10**9)
+        check_whole("patience", self.patience, low=0, high=10**6)
+        if self.method in ("2dmse", "mrl") and self.head != "truncate":
+            raise RecipeError(f"method {self.method} cuts vectors short, so it has no heads: choose head truncate")
+        if self.patience and not (self.dev and self.dev_every):
+            raise RecipeError(f"patience is {self.patience}, without dev and dev_every: name pairs, and the steps")
+        if all(source.kind == "texts" for source in self.data) and not (self.taught or self._tiers_teach):
+            raise RecipeError("plain texts alone teach nothing here: name a teacher and its weights, or add pairs")
+
+    @property
+    def _tiers_teach(self) -> bool:
+        """Whether tiers learn from the full one, whatever the rows."""
+        return self.method == "srl" and (self.weights.kl > 0 or self.weights.align > 0)
+
+    @property
+    def taught(self) -> bool:
+        """Whether a teacher's vectors are needed."""
+        return self.teacher != NONE and self.weights.use_teacher
+
+    def describe(self) -> Mapping[str, Json]:
+        """See `LoopSettings.describe`."""
+        return {
+            **LoopSettings.describe(self),
+            "teacher": name_of(self.teacher),
+            "dev": self.dev.name if self.dev else None,
+        }
+
+
+def name_of(place: str) -> str:
+    """What to call a file, a folder, or something on a hub, without where it stands here."""
+    return Path(place).resolve().name if Path(place).exists() else place
+
+
+def check_number(name: str, value: float, *, low: float, high: float) -> None:
+    """Raise a RecipeError unless low <= value <= high."""
+    if isinstance(value, bool) or not (math.isfinite(value) and low <= value <= high):
         raise RecipeError(f"{name} is {value}: allowed is {low:g} to {high:g}")
 
 
-def _check_word(name: str, value: str, known: tuple[str, ...]) -> None:
+def check_whole(name: str, value: int, *, low: int, high: int) -> None:
+    """Raise a RecipeError unless value is a whole number, low <= value <= high."""
+    check_number(name, value, low=low, high=high)
+    if type(value) is not int:
+        raise RecipeError(f"{name} is {value!r}: allowed is a whole number")
+
+
+def check_word(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise a RecipeError unless value is one of the known words."""
     if value not in known:
         raise RecipeError(f"{name} {value!r} is unknown: allowed are {', '.join(known)}")

@@ -1,6 +1,6 @@
 """What the export must know of each kind of encoder, in optimum's terms.
 
-A new kind is one small class here, and a line in `edge_embed.model.encoder.LAYER_LISTS`.
+A new kind is one small class here, and an entry in `edge_embed.model.families.FAMILIES`.
 """
 
 import torch

@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,14 @@ class Batch:
     rows: NDArray[np.int64]
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
+
+
+@contextmanager
+def cutting_quietly() -> Iterator[None]:
+    """Cut long texts without a word, as training and every published evaluation do."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TextCut)
+        yield
 
 
 class Tokenizer:

@@ -1,22 +1,15 @@
-"""What can be scored, and how it is opened."""
+"""What can be scored: tiers, vectors, what is refused."""
 
 import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
 from edge_embed.evaluate import models
-from edge_embed.evaluate.models import BundleModel, CheckpointModel, ForeignModel, open_model
+from edge_embed.evaluate.models import BundleModel, CheckpointModel, ForeignModel, encode_once
+from edge_embed.evaluate.opening import open_model
 from edge_embed_runtimes.embedder import Embedder
-from edge_embed_runtimes.errors import (
-    BundleDamaged,
-    CheckpointError,
-    EncoderError,
-    ExtraMissing,
-    RecipeError,
-    TextError,
-)
+from edge_embed_runtimes.errors import EncoderError, TextError
 
 TIERS = ("demi", "short", "tall")
 TEXTS = ["A bicycle leans on the wall.", "Rain falls.", "", "A bicycle leans on the wall."]
@@ -92,45 +85,34 @@ def test_texts_are_checked(texts):
         ForeignModel(Lengths()).encode_tiers(texts)
 
 
-def test_nothing_there_is_refused(tmp_path):
-    with pytest.raises(EncoderError, match="no encoder"):
-        open_model(str(tmp_path / "gone"))
-    with pytest.raises(EncoderError, match="is no bundle"):
-        open_model(str(tmp_path))
-    (tmp_path / "model.onnx").write_bytes(b"")
-    with pytest.raises(EncoderError, match="is no bundle"):
-        open_model(str(tmp_path / "model.onnx"))
+class Tiers:
+    """Two tiers, not in the ladder's order; keeps what it was asked for."""
+
+    ladder_names = ("demi", "short")
+    one_space = True
+
+    def __init__(self):
+        self.asked = []
+
+    def encode_tiers(self, texts, progress=lambda *_: None):
+        self.asked.append(texts)
+        rows = np.array([[len(text), 1] for text in texts], np.float32).reshape(-1, 2)
+        return {"short": rows, "demi": rows[:, :1]}
 
 
-def test_the_manifest_and_the_ladder_decide_what_a_folder_is(tmp_path):
-    (tmp_path / "starbucks.json").write_text("{}")
-    with pytest.raises(CheckpointError):
-        open_model(str(tmp_path))
-    (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(BundleDamaged):
-        open_model(str(tmp_path))
+@pytest.mark.parametrize("texts", [("a", "bcd", "a", "", "bcd"), ["a", "bc"], ()])
+def test_equal_texts_are_encoded_once(texts):
+    model = Tiers()
+    vectors = encode_once(model, texts)
+    assert model.asked == [list(dict.fromkeys(texts))]
+    assert list(vectors) == ["demi", "short"]
+    assert vectors["demi"].ravel().tolist() == [len(text) for text in texts]
 
 
-@pytest.mark.parametrize("wish", [{"engine": "onnx"}, {"precision": "int8"}])
-def test_only_a_bundle_has_engines_and_precisions(tmp_path, wish):
-    (tmp_path / "starbucks.json").write_text("{}")
-    with pytest.raises(RecipeError, match="is no bundle"):
-        open_model(str(tmp_path), **wish)
-
-
-def test_a_foreign_folder_needs_sentence_transformers(tmp_path, monkeypatch):
-    (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setattr(models, "find_spec", lambda name: None)
-    with pytest.raises(ExtraMissing, match="pip install sentence-transformers"):
-        open_model(str(tmp_path))
-
-
-@pytest.mark.skipif(find_spec("sentence_transformers") is None, reason="sentence-transformers isn't installed")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_broken_foreign_folder_is_refused(tmp_path):
-    (tmp_path / "modules.json").write_text("no json")
-    with pytest.raises(EncoderError, match="check the folder"):
-        open_model(str(tmp_path))
+@pytest.mark.parametrize("texts", ["a bare text", ["a", ["b"]]])
+def test_what_is_encoded_once_is_checked_first(texts):
+    with pytest.raises(TextError):
+        encode_once(Tiers(), texts)
 
 
 def test_a_checkpoint_gives_every_tier(tiny_checkpoint):
@@ -178,21 +160,10 @@ def test_long_texts_are_cut_without_a_warning(tiny_bundle, tiny_checkpoint):
         assert rows.shape[0] == 1
 
 
-def test_the_full_tier_of_a_checkpoint_is_what_sentence_transformers_makes(tiny_checkpoint, tmp_path):
-    pytest.importorskip("sentence_transformers")
-    import shutil
-
-    folder = shutil.copytree(tiny_checkpoint, tmp_path / "foreign")
-    (folder / "starbucks.json").unlink()
-    foreign = open_model(str(folder))
-    assert isinstance(foreign, ForeignModel)
-    full = foreign.encode_tiers(TEXTS)["full"]
-    np.testing.assert_allclose(full, open_model(str(tiny_checkpoint)).encode_tiers(TEXTS)["tall"], atol=1e-5)
-
-
 def test_scoring_a_bundle_needs_no_torch():
     import subprocess
 
-    code = "import sys, edge_embed.evaluate.tables; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    loaded = "sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules))"
+    code = f"import sys, edge_embed.evaluate.opening, edge_embed.evaluate.tables; print({loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -12,8 +12,11 @@ from edge_embed.evaluate import retrieval
 from edge_embed.evaluate.retrieval import (
     RetrievalScores,
     RetrievalSet,
+    cross_found,
+    encode_retrieval,
     grade_rankings,
     read_retrieval,
+    score_found,
     score_retrieval,
     search,
 )
@@ -85,6 +88,8 @@ def test_a_document_with_the_querys_id_is_not_searched_unless_it_is_judged(tmp_p
         ({"qrels": QRELS + "q9\td1\t1\n"}, ["qrels.tsv, line 6", "query-id 'q9'"]),
         ({"qrels": QRELS + "q3\td9\t1\n"}, ["qrels.tsv, line 6", "corpus-id 'd9'"]),
         ({"qrels": QRELS + "q3\td1\tyes\n"}, ["qrels.tsv, line 6", "'yes'", "whole number"]),
+        ({"qrels": QRELS + "q3\td1\t1001\n"}, ["qrels.tsv, line 6", "'1001'", "up to 1000"]),
+        ({"qrels": QRELS + f"q3\td1\t{10**30}\n"}, ["qrels.tsv, line 6", "up to 1000"]),
         ({"qrels": QRELS + "q3\td1\n"}, ["qrels.tsv, line 6", "'score'"]),
         ({"qrels": QRELS + "q1\td1\t2\n"}, ["qrels.tsv, line 6", "earlier line"]),
         ({"qrels": "q1\td1\t1\n"}, ["qrels.tsv, line 1", "query-id"]),
@@ -114,6 +119,7 @@ def test_a_missing_file_is_named(tmp_path, name):
         {"queries": ("q",), "relevant": ({},), "own": (None,)},
         {"queries": ("q",), "relevant": ({2: 1},), "own": (None,)},
         {"queries": ("q",), "relevant": ({0: 0},), "own": (None,)},
+        {"queries": ("q",), "relevant": ({0: 1001},), "own": (None,)},
         {"queries": ("q",), "relevant": ({0: 1},), "own": ()},
     ],
 )
@@ -141,6 +147,19 @@ def test_the_measures_cut_at_10_and_100():
     assert grade_rankings([ranking], [{99: 1, 100: 1}]) == RetrievalScores(0, 0, 0.5)
     all_relevant = dict.fromkeys(range(20), 1)  # the ideal ranking has ten places too
     assert grade_rankings([ranking], [all_relevant]).ndcg_at_10 == pytest.approx(1)
+
+
+def test_the_order_of_a_ranking_counts_not_the_names_of_documents():
+    for first, second in ((2, 10), (10, 2), (9, 10)):
+        ranking = np.array([first, second])
+        assert grade_rankings([ranking], [{first: 1}]).mrr_at_10 == 1
+        assert grade_rankings([ranking], [{second: 1}]).mrr_at_10 == pytest.approx(0.5)
+        assert grade_rankings([ranking], [{second: 1}]).ndcg_at_10 == pytest.approx(1 / math.log2(3))
+
+
+def test_a_query_that_finds_nothing_counts_as_nothing():
+    nothing = np.array([], dtype=np.int64)
+    assert grade_rankings([nothing, np.array([3])], [{0: 1}, {3: 1}]) == RetrievalScores(0.5, 0.5, 0.5)
 
 
 def unit_rows(count: int, dim: int, seed: int) -> np.ndarray:
@@ -177,16 +196,17 @@ def test_vectors_that_are_no_numbers_are_refused():
 
 
 class KnownModel:
-    """Vectors from a table; counts how often it encodes."""
+    """Vectors from a table; keeps what it was asked for."""
 
     ladder_names = ("demi", "short")
+    one_space = True
 
     def __init__(self, demi: dict, short: dict):
         self.tables = {"short": short, "demi": demi}
-        self.calls = 0
+        self.asked = []
 
     def encode_tiers(self, texts, progress=lambda *_: None):
-        self.calls += 1
+        self.asked.append(texts)
         return {tier: np.array([table[text] for text in texts], np.float32) for tier, table in self.tables.items()}
 
 
@@ -197,7 +217,7 @@ def test_scores_every_tier_in_one_pass(tmp_path):
     short = dict(zip(places, [[1, 0, 0], [0, 1, 0], [0.6, 0, 0.8], [1, 0, 0], [0, 1, 0]], strict=True))
     model, told = KnownModel(demi, short), []
     scores = score_retrieval(model, data, lambda *step: told.append(step))
-    assert model.calls == 1
+    assert len(model.asked) == 1
     assert told == [("search", 1, 2), ("search", 2, 2)]
     assert list(scores) == ["demi", "short"]
     assert scores["short"] == RetrievalScores(1, 1, 1)
@@ -206,3 +226,49 @@ def test_scores_every_tier_in_one_pass(tmp_path):
     assert scores["demi"].ndcg_at_10 == pytest.approx((wall + 1 / math.log2(3)) / 2)
     assert scores["demi"].mrr_at_10 == pytest.approx(0.5)
     assert scores["demi"].recall_at_100 == 1
+
+
+def test_tiers_are_searched_across_over_the_shorter_one_renormalised():
+    data = RetrievalSet("d", ("x", "y", "z"), ("q",), ({1: 1},), (None,))
+    documents = {"demi": unit([1, 0], [0, 1], [1, 1]), "short": unit([4, 3, 0], [3, 4, 20], [1, -1, 0])}
+    queries = {"demi": unit([0, 1]), "short": unit([0, 1, -1])}
+    matrix = cross_found(documents, queries, data)
+    assert list(matrix) == ["demi", "short"]
+    assert all(list(row) == ["demi", "short"] for row in matrix.values())
+    # the second of short's documents is the best by its first two values, and only by these
+    assert matrix["demi"]["short"] == pytest.approx(1)
+    assert matrix["short"]["short"] == pytest.approx(1 / math.log2(4))
+    assert matrix["short"]["demi"] == pytest.approx(1)
+
+
+def unit(*rows) -> np.ndarray:
+    array = np.array(rows, np.float32)
+    return array / np.linalg.norm(array, axis=1, keepdims=True)
+
+
+def test_the_diagonal_is_each_tier_alone(tmp_path):
+    data = read_retrieval(write(tmp_path / "tiny"))
+    texts = [*data.documents, *data.queries]
+    demi, short = unit_rows(5, 2, 0), unit_rows(5, 3, 1)
+    model = KnownModel(dict(zip(texts, demi, strict=True)), dict(zip(texts, short, strict=True)))
+    documents, queries = encode_retrieval(model, data)
+    told = []
+    matrix = cross_found(documents, queries, data, lambda *step: told.append(step))
+    alone = score_found(documents, queries, data)
+    assert {tier: matrix[tier][tier] for tier in matrix} == {tier: alone[tier].ndcg_at_10 for tier in alone}
+    assert told == [("search across", done, 4) for done in (1, 2, 3, 4)]
+
+
+def test_a_row_of_zeros_is_like_nothing_across_tiers():
+    data = RetrievalSet("d", ("x", "y"), ("q",), ({1: 1},), (None,))
+    documents = {"short": unit([0, 0, 1], [1, 0, 0])}
+    assert cross_found(documents, {"demi": unit([1, 0])}, data) == {"demi": {"short": 1}}
+
+
+def test_equal_texts_of_a_set_are_encoded_once(tmp_path):
+    data = RetrievalSet("d", ("x", "y", "x"), ("y",), ({1: 1},), (None,))
+    model = KnownModel({"x": [1, 0], "y": [0, 1]}, {"x": [1, 0, 0], "y": [0, 1, 0]})
+    documents, queries = encode_retrieval(model, data)
+    assert documents["demi"].tolist() == [[1, 0], [0, 1], [1, 0]]
+    assert queries["short"].tolist() == [[0, 1, 0]]
+    assert model.asked == [["x", "y"]]

@@ -26,6 +26,7 @@ class HashModel:
     """Vectors made of a text's hash; counts how often it encodes."""
 
     ladder_names = ("demi", "short")
+    one_space = True
 
     def __init__(self):
         self.calls = []

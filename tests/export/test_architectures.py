@@ -7,6 +7,7 @@ import torch
 import transformers
 from optimum.exporters.tasks import TasksManager
 
+from edge_embed.model.families import FAMILIES
 from edge_embed_export import architectures
 from edge_embed_export.architectures import BACKEND, TASK, BertEncoderConfig, TextEncoderConfig, config_for
 from edge_embed_runtimes.errors import EncoderError
@@ -22,11 +23,14 @@ def test_bert_is_registered_with_optimum():
     assert type(config_for(SMALL)) is BertEncoderConfig
 
 
-def test_every_supported_layer_list_has_an_export_config():
-    from edge_embed.model.encoder import LAYER_LISTS
-
-    for kind in LAYER_LISTS:
-        assert isinstance(config_for(transformers.AutoConfig.for_model(kind)), TextEncoderConfig)
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_family_is_registered_or_refused_with_what_to_do(kind):
+    config = transformers.AutoConfig.for_model(kind)
+    if kind == "bert":
+        assert isinstance(config_for(config), TextEncoderConfig)
+        return
+    with pytest.raises(EncoderError, match=f"type {kind!r} can't be exported: register a TextEncoderConfig"):
+        config_for(config)
 
 
 def test_inputs_have_two_free_axes():

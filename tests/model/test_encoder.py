@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from edge_embed.model.encoder import Encoder, TextSettings, check_supported, load_encoder
+from edge_embed.model.encoder import Encoder, TextSettings, load_encoder
 from edge_embed_runtimes.errors import EncoderError
 
 
@@ -163,16 +163,22 @@ def test_the_shortest_limit_is_allowed():
     assert TextSettings(max_tokens=3).max_tokens == 3
 
 
-def test_an_unsupported_type_names_the_supported():
-    check_supported("bert")
-    with pytest.raises(EncoderError, match=r"'gpt2' are not supported: allowed are bert"):
-        check_supported("gpt2")
-
-
 def test_a_folder_of_an_unsupported_type_is_refused(tmp_path):
-    transformers.DistilBertConfig().save_pretrained(tmp_path)
-    with pytest.raises(EncoderError, match=r"'distilbert' are not supported: allowed are bert"):
+    transformers.GPT2Config().save_pretrained(tmp_path)
+    with pytest.raises(EncoderError, match=r"'gpt2' are not supported: allowed are bert, roberta, "):
         load_encoder(str(tmp_path))
+
+
+def test_texts_are_padded_and_cut_at_the_right(folder, tiny_texts):
+    stated = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({**stated, "padding_side": "left", "truncation_side": "left"})
+    )
+    encoder = load_encoder(str(folder))
+    longest = max(tiny_texts, key=len)
+    found = encoder.hub_tokenizer(["the cat", longest], padding=True, truncation=True, max_length=8)["input_ids"]
+    ids, _ = encoder.tokenizer(8).encode(["the cat", longest])
+    assert found == [[*ids[0], *[encoder.hub_tokenizer.pad_token_id] * 4], ids[1]]
 
 
 def truncate(path: Path) -> None:

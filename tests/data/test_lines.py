@@ -1,11 +1,11 @@
-"""Lines and tables of text, plain and gzipped, and the place that an error names."""
+"""Lines of text, plain and gzipped, and the place that an error names."""
 
 import gzip
 from pathlib import Path
 
 import pytest
 
-from edge_embed.rows import numbered_lines, read_lines, read_table, text_files
+from edge_embed.data.lines import numbered_lines, read_lines, text_files
 from edge_embed_runtimes.errors import DataError
 
 
@@ -36,36 +36,9 @@ def test_lines_are_numbered_from_one(tmp_path):
     assert list(numbered_lines(write(tmp_path / "texts", "a\n\nb"))) == [(1, "a\n"), (2, "\n"), (3, "b")]
 
 
-@pytest.mark.parametrize("name", ["pairs.tsv", "pairs.tsv.gz"])
-def test_a_table_by_name_and_by_place(tmp_path, name):
-    path = write(tmp_path / name, 'first\tsecond\tthird\r\n"a\tb "b"\t c \r\nd\te\tf\tmore\n')
-    assert list(read_table(path, ["third", "first"])) == [("c", '"a'), ("f", "d")]
-    assert list(read_table(path, 2)) == [('"a', 'b "b"'), ("d", "e")]
-
-
-def test_columns_that_are_not_read_may_be_empty(tmp_path):
-    assert list(read_table(write(tmp_path / "t.tsv", "a\tb\tc\n1\t\t3\n4\n"), 1)) == [("1",), ("4",)]
-
-
-@pytest.mark.parametrize(
-    ("content", "columns", "message"),
-    [
-        ("a\tb\n1\t2\n3\n", 2, r"t\.tsv, line 3: column 'b' is empty, expected a text"),
-        ("a\tb\n1\t \n", ["b"], r"t\.tsv, line 2: column 'b' is empty"),
-        ("a\tb\n1\t2\n\n", ["a"], r"t\.tsv, line 3: column 'a' is empty"),
-        ("a\tb\n1\t2\n", ["a", "c"], r"t\.tsv, line 1: the header is \['a', 'b'\], expected .* with a, c"),
-        ("a\n1\n", 2, r"t\.tsv, line 1: the header is \['a'\], expected .* with 2 columns"),
-        ("a,b\n1,2\n", ["a"], r"line 1: the header is \['a,b'\]"),
-        ("", ["a"], r"t\.tsv, line 1: the header is \[\]"),
-    ],
-)
-def test_a_wrong_row_names_line_and_column(tmp_path, content, columns, message):
-    with pytest.raises(DataError, match=message):
-        list(read_table(write(tmp_path / "t.tsv", content), columns))
-
-
-def test_a_table_of_a_header_alone_has_no_row(tmp_path):
-    assert list(read_table(write(tmp_path / "t.tsv", "a\tb\n"), 2)) == []
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    path = write(tmp_path / "texts.txt", "\ufeffa cat\n\ufeffb\n")
+    assert list(read_lines(path)) == ["a cat", "\ufeffb"]
 
 
 def test_a_missing_file_and_a_folder(tmp_path):

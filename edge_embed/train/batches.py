@@ -1,0 +1,197 @@
+"""Which rows stand together in which step, and how they become tensors.
+
+The plan is a function of the sources, the recipe and the seed alone, so every process of a training and every resumed
+run sees the same batches.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from edge_embed.data.sources import Kind
+from edge_embed.train.store import RowStore, StoredRow
+from edge_embed.train.teacher import VectorCache, text_key
+from edge_embed_runtimes.tokenizer import Tokenizer, pad
+
+_WINDOW_BATCHES = 50
+Key = tuple[int, int]
+"""A row's id, and how often it was drawn before: which two of a group's texts are taken depends on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How the texts of a batch belong together; they stand column by column, row after row.
+
+    Attributes:
+        kind: of all rows of the batch.
+        columns: texts a row.
+        ids: (columns * n,) int64, equal for equal texts.
+        values: (n,) float32 scores or labels; zeros for kinds without.
+    """
+
+    kind: Kind
+    columns: int
+    ids: Tensor
+    values: Tensor
+
+    def column(self, number: int, of: Tensor) -> Tensor:
+        """The part of (columns * n, ...) values that belongs to one column."""
+        return of[number * len(self.values) : (number + 1) * len(self.values)]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one step gets.
+
+    Attributes:
+        input_ids, attention_mask: (texts, tokens) int64.
+        teacher: (texts, width) float32 unit vectors; None without a teacher.
+        stored: ids of the rows in their store.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    rows: Rows
+    teacher: Tensor | None
+    stored: tuple[int, ...]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        rows = replace(self.rows, ids=self.rows.ids.to(device), values=self.rows.values.to(device))
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            rows=rows,
+            teacher=None if self.teacher is None else self.teacher.to(device),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of a training, and how many there are."""
+
+    rank: int = 0
+    world: int = 1
+
+
+class Plan(Sampler[list[Key]]):
+    """Every batch of a training, in order; each holds rows of one source, of about the same length.
+
+    A source's rows come in a new order at each pass. Its batches are spread evenly over the training.
+
+    Args:
+        batch_size: rows a batch and process.
+        part: which rows of each batch are this process's.
+    """
+
+    def __init__(self, store: RowStore, *, epochs: float, batch_size: int, seed: int, part: Part | None = None) -> None:
+        self._store = store
+        self._part = part or Part()
+        self._size = batch_size * self._part.world
+        self._seed = seed
+        weights = [source.weight for source in store.sources]
+        self._rows = [round(epochs * weight * n) for weight, n in zip(weights, store.counts, strict=True)]
+        generator = np.random.default_rng([seed, 1])
+        batches = [-(-rows // self._size) for rows in self._rows]
+        places = [
+            ((batch + generator.random()) / count, source)
+            for source, count in enumerate(batches)
+            for batch in range(count)
+        ]
+        self._order = [source for _, source in sorted(places)]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        streams = [self._batches_of(source) for source in range(len(self._rows))]
+        for source in self._order:
+            yield _share(next(streams[source]), self._part)
+
+    def _batches_of(self, source: int) -> Iterator[list[Key]]:
+        """The batches of one source: windows of its shuffled stream, sorted by length and cut."""
+        ids, lengths = self._store.lengths(source)
+        generator = np.random.default_rng([self._seed, 2, source])
+        for window in self._windows_of(source, len(ids)):
+            window.sort(key=lambda drawn: lengths[drawn[0]])
+            batches = [
+                [(int(ids[place]), number) for place, number in window[start : start + self._size]]
+                for start in range(0, len(window), self._size)
+            ]
+            last = batches.pop() if len(batches[-1]) < self._size else None
+            yield from (batches[place] for place in generator.permutation(len(batches)))
+            if last:
+                yield last
+
+    def _windows_of(self, source: int, count: int) -> Iterator[list[Key]]:
+        """Places among a source's rows, with the number of the pass, a window at a time."""
+        window: list[Key] = []
+        for number in range(-(-self._rows[source] // count)):
+            left = self._rows[source] - number * count
+            for place in np.random.default_rng([self._seed, 3, source, number]).permutation(count)[:left]:
+                window.append((int(place), number))
+                if len(window) == _WINDOW_BATCHES * self._size:
+                    yield window
+                    window = []
+        if window:
+            yield window
+
+
+class RowDataset(Dataset[tuple[Key, StoredRow]]):
+    """The rows of a store, by key."""
+
+    def __init__(self, store: RowStore) -> None:
+        self._store = store
+
+    def __getitem__(self, key: Key) -> tuple[Key, StoredRow]:
+        return key, self._store[key[0]]
+
+
+class Collator:
+    """Put rows of one source into a batch.
+
+    Args:
+        teacher: the vectors of all texts; None for batches without.
+    """
+
+    def __init__(self, store: RowStore, tokenizer: Tokenizer, teacher: VectorCache | None, *, seed: int) -> None:
+        self._store = store
+        self._tokenizer = tokenizer
+        self._teacher = teacher
+        self._seed = seed
+
+    def __call__(self, drawn: Sequence[tuple[Key, StoredRow]]) -> Batch:
+        """Tokenize the texts of rows, and look up what the teacher makes of them."""
+        kind = self._store.sources[drawn[0][1].source].kind
+        rows = [self._two_of(key, row.texts) if kind == "groups" else row.texts for key, row in drawn]
+        columns = min(map(len, rows))
+        texts = [row[column] for column in range(columns) for row in rows]
+        padded = pad(self._tokenizer.encode(texts)[0], pad_id=self._tokenizer.pad_id)
+        return Batch(
+            input_ids=torch.from_numpy(padded.input_ids),
+            attention_mask=torch.from_numpy(padded.attention_mask),
+            rows=Rows(
+                kind=kind,
+                columns=columns,
+                ids=torch.tensor([int.from_bytes(text_key(text)[:8], "big", signed=True) for text in texts]),
+                values=torch.tensor([row.value or 0.0 for _, row in drawn], dtype=torch.float32),
+            ),
+            teacher=torch.from_numpy(self._teacher.get(texts)) if self._teacher else None,
+            stored=tuple(row for (row, _), _ in drawn),
+        )
+
+    def _two_of(self, key: Key, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """Two texts of a group, others at each pass."""
+        chosen = np.random.default_rng([self._seed, 4, *key]).choice(len(texts), size=2, replace=False)
+        return tuple(texts[place] for place in chosen)
+
+
+def _share(keys: list[Key], part: Part) -> list[Key]:
+    """One process's rows of a batch: as many as every other's, at least one."""
+    each = max(1, len(keys) // part.world)
+    return [keys[(part.rank * each + place) % len(keys)] for place in range(each)]

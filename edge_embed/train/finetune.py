@@ -1,0 +1,44 @@
+"""Fine-tune a prepared ladder."""
+
+from pathlib import Path
+
+from edge_embed.evaluate.sts import ScoredPairs, read_scored_pairs
+from edge_embed.model.tiered import TieredEncoder
+from edge_embed.train.batches import Collator
+from edge_embed.train.dev import score_dev
+from edge_embed.train.loop import Dev, Job, run_loop, use_bf16
+from edge_embed.train.monitor import Monitor
+from edge_embed.train.objective import Objective
+from edge_embed.train.prepare import Training
+
+
+def run(training: Training, *, work: Path | None = None, monitor: Monitor | None = None) -> TieredEncoder:
+    """Train the prepared model in place, and return it.
+
+    Args:
+        work: folder of the states from which a killed training goes on; None: nothing is saved.
+
+    Raises:
+        RecipeError: the loss, or a gradient, is no number any more.
+    """
+    run_loop(job_of(training), work=work, monitor=monitor)
+    return training.model
+
+
+def job_of(training: Training) -> Job:
+    """The loop's job for a training."""
+    recipe, model = training.recipe, training.model
+    length = min(recipe.max_tokens, model.encoder.settings.max_tokens)
+    pairs = read_scored_pairs(recipe.dev) if recipe.dev and recipe.dev_every else None
+    return Job(
+        objective=Objective(model, recipe, training.basis, bf16=use_bf16(recipe)),
+        settings=recipe,
+        store=training.store,
+        collate=Collator(training.store, model.encoder.tokenizer(length), training.teacher, seed=recipe.seed),
+        dev=_dev(training, pairs) if pairs else None,
+    )
+
+
+def _dev(training: Training, pairs: ScoredPairs) -> Dev:
+    recipe = training.recipe
+    return Dev(lambda: score_dev(training.model, pairs), recipe.dev_every, recipe.patience)

@@ -1,0 +1,108 @@
+"""The start of a training: data on disk, the teacher's vectors, heads fitted by least squares."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edge_embed.data.records import BadRows
+from edge_embed.model.checkpoint import Origin
+from edge_embed.model.encoder import load_encoder
+from edge_embed.model.tiered import TieredEncoder, pooled_states
+from edge_embed.train.fit import fit_heads, leading_directions
+from edge_embed.train.gather import join_processes, main_process_first
+from edge_embed.train.recipe import SELF, LoopSettings, Recipe
+from edge_embed.train.store import RowStore
+from edge_embed.train.teacher import VectorCache, teach
+from edge_embed_runtimes.progress import Progress, silent
+from edge_embed_runtimes.tokenizer import cutting_quietly
+
+Attention = Literal["sdpa", "eager"]
+_FIT_TEXTS = 10_000
+_LIBRARIES = ("edge-embed", "torch", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A model whose heads are fitted, and all that a training of it needs.
+
+    Attributes:
+        teacher: the teacher's vectors of every text; None without a teacher.
+        basis: (width, width) leading directions of the teacher's vectors.
+    """
+
+    recipe: Recipe
+    model: TieredEncoder
+    store: RowStore
+    teacher: VectorCache | None
+    basis: Tensor
+
+    @property
+    def origin(self) -> Origin:
+        """What a checkpoint should say of this training."""
+        return origin_of(self.recipe, self.store)
+
+
+def prepare(recipe: Recipe, *, cache: Path | None = None, progress: Progress = silent) -> Training:
+    """Load the encoder and the data, ask the teacher, and fit the heads.
+
+    Args:
+        cache: folder of teachers' vectors; None for the user's own.
+
+    Raises:
+        EncoderError: an encoder can't be found, trusted or used.
+        LadderError: the ladder is larger than the encoder.
+        DataError: a data file is missing or has a wrong row.
+        OutputError: no room for the data or the teacher's vectors.
+    """
+    join_processes()
+    store = RowStore(recipe.data, bad=BadRows(skip=recipe.skip_bad_rows), progress=progress)
+    encoder = load_encoder(recipe.base, attention=fastest_attention())
+    recipe.ladder.check_fits(encoder.layers, encoder.hidden)
+    teacher, encoder_of_teacher = None, encoder
+    if recipe.taught:
+        encoder_of_teacher = encoder if recipe.teacher == SELF else load_encoder(recipe.teacher)
+        with main_process_first():
+            teacher = teach(encoder_of_teacher.to(device()), store, folder=cache, progress=progress)
+    encoder.to(device())
+    basis = torch.eye(encoder_of_teacher.hidden)
+    if recipe.head == "truncate" and encoder_of_teacher is encoder:
+        return Training(recipe, TieredEncoder(encoder, recipe.ladder, recipe.head), store, teacher, basis)
+    sample = store.sample_texts(_FIT_TEXTS, recipe.seed)
+    layers = {tier.layers for tier in recipe.ladder} | {encoder.layers}
+    with cutting_quietly():
+        pooled = pooled_states(encoder, sample, layers=layers, progress=progress, stage="fit heads")
+    states = {layer: torch.from_numpy(state) for layer, state in pooled.items()}
+    full = encoder.layers if encoder_of_teacher is encoder else None
+    vectors = functional.normalize(states[encoder.layers], dim=-1)
+    if teacher is not None and full is None:
+        vectors = torch.from_numpy(teacher.get(sample))
+    basis = leading_directions(vectors)
+    model = TieredEncoder(encoder, recipe.ladder, recipe.head)
+    if recipe.head == "project":
+        fit_heads(model, states, vectors, basis, full=full)
+    return Training(recipe, model, store, teacher, basis)
+
+
+def origin_of(recipe: LoopSettings, store: RowStore) -> Origin:
+    """What a checkpoint should say of its training."""
+    return Origin(
+        base_model=recipe.base_name,
+        recipe=recipe.describe(),
+        data=store.hashes(),
+        versions={library: version(library) for library in _LIBRARIES},
+    )
+
+
+def device() -> torch.device:
+    """Where to compute: the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fastest_attention() -> Attention:
+    """The attention to train with: on a processor PyTorch's fused one is half as fast in bfloat16 as the plain one."""
+    return "sdpa" if torch.cuda.is_available() else "eager"

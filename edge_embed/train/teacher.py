@@ -1,0 +1,135 @@
+"""A teacher's vectors: computed once, kept on disk under a hash of each text."""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed.model.encoder import Encoder
+from edge_embed.model.tiered import pooled_states
+from edge_embed.train.store import RowStore
+from edge_embed_runtimes.errors import DataError, OutputError
+from edge_embed_runtimes.progress import Progress, silent
+from edge_embed_runtimes.tokenizer import cutting_quietly
+
+_AT_ONCE = 500  # SQLite's older limit of values in one query is 999
+
+
+def cache_folder() -> Path:
+    """Where vectors are kept: `$EDGE_EMBED_CACHE`, or edge-embed in the user's cache folder."""
+    named = os.environ.get("EDGE_EMBED_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(named) if named else Path(base).expanduser() / "edge-embed"
+
+
+class VectorCache:
+    """Unit vectors (float16) by the content of their texts, in an SQLite file that a killed run leaves usable.
+
+    Raises:
+        OutputError: the file can't be made or is no such cache.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = sqlite3.connect(path, timeout=60)
+            self._file.execute("PRAGMA journal_mode = WAL")  # processes of one training read while another writes
+            with self._file:
+                self._file.execute("CREATE TABLE IF NOT EXISTS vectors (text BLOB PRIMARY KEY, vector BLOB)")
+        except (OSError, sqlite3.Error) as error:
+            raise OutputError(
+                f"{path} can't be used to keep vectors ({error}): delete it, or set EDGE_EMBED_CACHE to another folder"
+            ) from error
+
+    def get(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of texts: (n, width) float32.
+
+        Raises:
+            DataError: a text whose vector is not there.
+            OutputError: the file is damaged.
+        """
+        found = self._find(texts)
+        missing = [text for text in texts if text_key(text) not in found]
+        if missing:
+            raise DataError(f"{self.path} lacks the vector of {missing[0]!r:.60}: start the training again")
+        return np.stack([np.frombuffer(found[text_key(text)], np.float16) for text in texts]).astype(np.float32)
+
+    def missing(self, texts: Sequence[str]) -> list[str]:
+        """The texts without a vector, each once."""
+        found = self._find(texts)
+        return [text for text in dict.fromkeys(texts) if text_key(text) not in found]
+
+    def put(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Keep (n, width) vectors; all of them or, if the process dies, none."""
+        rows = [
+            (text_key(text), vector.astype(np.float16).tobytes()) for text, vector in zip(texts, vectors, strict=True)
+        ]
+        try:
+            with self._file:
+                self._file.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+        except sqlite3.Error as error:
+            raise OutputError(
+                f"{self.path} can't be written ({error}): free some space, or set EDGE_EMBED_CACHE to another folder"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _find(self, texts: Sequence[str]) -> dict[bytes, bytes]:
+        keys = list({text_key(text) for text in texts})
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(keys), _AT_ONCE):
+            part = keys[start : start + _AT_ONCE]
+            marks = ",".join("?" * len(part))
+            try:
+                found.update(self._file.execute(f"SELECT text, vector FROM vectors WHERE text IN ({marks})", part))
+            except sqlite3.Error as error:
+                raise OutputError(f"{self.path} is damaged ({error}): delete it, and start again") from error
+        return found
+
+
+def text_key(text: str) -> bytes:
+    """A hash of a text: 16 bytes."""
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def fingerprint(encoder: Encoder) -> str:
+    """A hash of all that decides an encoder's vectors: weights, tokenizer, pooling, length."""
+    digest = hashlib.sha256(f"{encoder.settings!r}\n{encoder.tokenizer_json}".encode())
+    for name, tensor in sorted(encoder.state_dict().items()):
+        if ".pooler." not in name:
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def teach(encoder: Encoder, store: RowStore, *, folder: Path | None = None, progress: Progress = silent) -> VectorCache:
+    """Compute what the cache lacks of the unit vectors of a store's texts.
+
+    Args:
+        folder: of the cache; None for `cache_folder()`.
+    """
+    cache = VectorCache((folder or cache_folder()) / f"teacher-{fingerprint(encoder)}.sqlite")
+    done, total = 0, store.count_texts()
+    for chunk in store.text_chunks():
+        missing = cache.missing(chunk)
+        if missing:
+            cache.put(missing, unit_vectors(encoder, missing))
+        done += len(chunk)
+        progress("teacher", done, total)
+    return cache
+
+
+def unit_vectors(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
+    """The full model's vectors: (n, hidden) float32, unit length."""
+    with cutting_quietly():
+        pooled = pooled_states(encoder, texts, layers=(encoder.layers,))
+    vectors = pooled[encoder.layers]
+    unit: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit

@@ -1,0 +1,165 @@
+"""A teacher's vectors on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge_embed.model.encoder import Encoder, TextSettings, load_encoder
+from edge_embed.model.tiered import pooled_states
+from edge_embed.train import store as stores
+from edge_embed.train import teacher as module
+from edge_embed.train.recipe_file import sources
+from edge_embed.train.store import RowStore
+from edge_embed.train.teacher import VectorCache, cache_folder, fingerprint, teach, unit_vectors
+from edge_embed_runtimes.errors import DataError, OutputError
+
+
+@pytest.fixture
+def encoder(tiny_encoder: Path) -> Encoder:
+    return load_encoder(str(tiny_encoder))
+
+
+@pytest.fixture
+def store(write, tiny_texts, monkeypatch) -> RowStore:
+    """63 pairs, read in chunks of ten, in which all texts but two come twice."""
+    monkeypatch.setattr(stores, "_CHUNK_ROWS", 10)
+    return RowStore(sources("pairs", [write("pairs", list(zip(tiny_texts, tiny_texts[1:], strict=False)))]))
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[str]:
+    """Every text that the encoder was asked for."""
+    texts: list[str] = []
+
+    def ask(encoder, part):
+        texts.extend(part)
+        return unit_vectors(encoder, part)
+
+    monkeypatch.setattr(module, "unit_vectors", ask)
+    return texts
+
+
+def test_each_text_is_asked_once(encoder, store, asked, tiny_texts, tmp_path):
+    cache = teach(encoder, store, folder=tmp_path / "deep" / "er")
+    assert asked == tiny_texts
+    assert cache.path.parent == tmp_path / "deep" / "er"
+    cache.close()
+    teach(encoder, store, folder=tmp_path / "deep" / "er")
+    assert len(asked) == 64
+
+
+def test_the_vectors_are_those_of_the_encoder(encoder, store, tiny_texts, tmp_path):
+    cache = teach(encoder, store, folder=tmp_path)
+    texts = [tiny_texts[place] for place in (5, 0, 63, 5)]
+    found = cache.get(texts)
+    expected = pooled_states(encoder, texts, layers=(3,))[3]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert found.shape == (4, 32) and found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_allclose(unit_vectors(encoder, texts), expected, atol=1e-6)
+
+
+def test_a_killed_run_goes_on(encoder, store, asked, tiny_texts, tmp_path, monkeypatch):
+    ask = module.unit_vectors
+
+    def die(encoder, part):
+        if len(asked) > 30:
+            raise KeyboardInterrupt
+        return ask(encoder, part)
+
+    monkeypatch.setattr(module, "unit_vectors", die)
+    with pytest.raises(KeyboardInterrupt):
+        teach(encoder, store, folder=tmp_path)
+    done = len(asked)
+    assert 30 < done < 64
+    monkeypatch.setattr(module, "unit_vectors", ask)
+    cache = teach(encoder, store, folder=tmp_path)
+    assert asked == tiny_texts and cache.missing(tiny_texts) == []
+
+
+def test_progress_counts_what_was_there_too(encoder, store, tmp_path):
+    for _ in range(2):
+        told = []
+        teach(encoder, store, folder=tmp_path, progress=lambda *step: told.append(step))
+        assert told[-1] == ("teacher", 126, 126) and [done for _, done, _ in told] == [*range(20, 121, 20), 126]
+
+
+def test_the_cache_stands_where_the_environment_says(encoder, store, monkeypatch, tmp_path, own_cache):
+    assert cache_folder() == own_cache
+    monkeypatch.setenv("EDGE_EMBED_CACHE", str(tmp_path / "mine"))
+    cache = teach(encoder, store)
+    assert cache.path == tmp_path / "mine" / f"teacher-{fingerprint(encoder)}.sqlite"
+    monkeypatch.delenv("EDGE_EMBED_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "all"))
+    assert cache_folder() == tmp_path / "all" / "edge-embed"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "edge-embed"
+
+
+def test_another_encoder_has_another_file(tiny_encoder, encoder):
+    known = {fingerprint(encoder)}
+    assert fingerprint(load_encoder(str(tiny_encoder), attention="eager")) in known
+    with torch.no_grad():
+        encoder.backbone.pooler.dense.weight += 1  # takes no part in the vectors
+    assert fingerprint(encoder) in known
+    encoder.settings = TextSettings("cls", encoder.settings.max_tokens)
+    known.add(fingerprint(encoder))
+    encoder.settings = TextSettings("cls", 12)
+    known.add(fingerprint(encoder))
+    with torch.no_grad():
+        encoder.backbone.embeddings.word_embeddings.weight[7, 7] += 1e-3
+    known.add(fingerprint(encoder))
+    encoder.cut(2)
+    known.add(fingerprint(encoder))
+    encoder.hub_tokenizer.add_tokens(["zebra"])
+    known.add(fingerprint(encoder))
+    assert len(known) == 6
+
+
+def test_a_vector_that_is_not_there(tmp_path):
+    cache = VectorCache(tmp_path / "a.sqlite")
+    cache.put(["a", "b"], np.eye(2, dtype=np.float32))
+    assert cache.missing(["c", "a", "d", "c"]) == ["c", "d"]
+    with pytest.raises(DataError, match=r"a\.sqlite lacks the vector of 'c': start the training again"):
+        cache.get(["a", "c"])
+
+
+def test_more_texts_than_fit_into_one_query(tmp_path):
+    texts = [f"text {number}" for number in range(1203)]
+    cache = VectorCache(tmp_path / "a.sqlite")
+    vectors = np.arange(1203, dtype=np.float32)[:, None] * [[1, -1]]
+    cache.put(texts, vectors)
+    np.testing.assert_array_equal(cache.get(texts[::-1]), vectors[::-1])
+
+
+def test_a_file_that_is_no_cache(tmp_path):
+    path = tmp_path / "a.sqlite"
+    path.write_bytes(b"something else" * 100)
+    with pytest.raises(OutputError, match=r"a\.sqlite can't be used to keep vectors \(.*\): delete it, or set EDGE_EM"):
+        VectorCache(path)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="set EDGE_EMBED_CACHE to another folder"):
+        VectorCache(tmp_path / "file" / "a.sqlite")
+
+
+def test_a_damaged_cache(tmp_path):
+    path = tmp_path / "a.sqlite"
+    texts = [f"text {number}" for number in range(500)]
+    cache = VectorCache(path)
+    cache.put(texts, np.ones((500, 64), np.float32))
+    cache.close()
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
+    cache = VectorCache(path)
+    for use in (cache.get, cache.missing):
+        with pytest.raises(OutputError, match=r"a\.sqlite is damaged \(.*\): delete it, and start again"):
+            use(texts)
+
+
+def test_a_cache_that_can_not_be_written(tmp_path):
+    cache = VectorCache(tmp_path / "a.sqlite")
+    cache._file.execute("PRAGMA query_only = ON")
+    with pytest.raises(OutputError, match=r"a\.sqlite can't be written \(.*\): free some space, or set EDGE_EMBED"):
+        cache.put(["a"], np.ones((1, 2), np.float32))
