@@ -35,6 +35,7 @@ def workplace(tmp_path_factory, tiny_text_file, tiny_pair_file, tiny_scored_file
 
 
 @pytest.mark.filterwarnings("ignore:.*longer than.*tokens")
+@pytest.mark.filterwarnings("ignore::edge_embed.train.pretrain.NewHead")
 def test_the_commands_run_in_their_order(workplace, tiny_encoder, monkeypatch):
     from edge_embed.cli import app
 

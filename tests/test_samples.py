@@ -3,13 +3,16 @@
 import runpy
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from edge_embed.data.lines import read_lines, text_files
-from edge_embed.data.sources import Source, read_rows
+from edge_embed.data.sources import KINDS, Source, read_rows
 from edge_embed.evaluate.sts import read_scored_pairs
+from edge_embed.train.recipe import LoopSettings, LossWeights, Recipe
+from edge_embed.train.recipe_file import make_recipe, read_recipe
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.profile import Plan, profile_bundle
 
@@ -81,8 +84,34 @@ def test_the_demo_names_what_there_is():
     demo = runpy.run_path(str(SAMPLES / "demo.py"))
     for path in (*demo["TEXTS"], *demo["CORPUS"], demo["SCORED"]):
         assert path.is_file(), path
-    assert demo["RECIPE"].texts == demo["TEXTS"]
+    places = [Path(source.place).resolve() for source in demo["RECIPE"].data]
+    assert places == sorted(path.resolve() for path in demo["TEXTS"])
     assert len(demo["TEXTS"]) == len(list(TEXTS.glob("*.txt")))
+
+
+@pytest.mark.parametrize("path", sorted((SAMPLES / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_recipes_are_sound_and_their_files_are_there(path):
+    kind = LoopSettings if path.stem == "pretrain" else Recipe
+    recipe = make_recipe(kind, read_recipe(path))
+    assert all(Path(source.place).is_file() for source in recipe.data)
+
+
+def test_the_page_on_recipes_names_every_key():
+    page = (SAMPLES / "recipes" / "README.md").read_text(encoding="utf-8")
+    named = {word for line in page.splitlines() if line.startswith("|") for word in line.split("`")[1::2]}
+    keys = {"tiers" if entry.name == "ladder" else entry.name for entry in fields(Recipe)} - {"data"}
+    assert keys | {entry.name for entry in fields(LossWeights)} | set(KINDS) <= named
+    assert {path.name for path in (SAMPLES / "recipes").glob("*.toml")} <= named
+
+
+def test_the_arms_of_the_comparison_are_sound_recipes(tmp_path):
+    run = runpy.run_path(str(SAMPLES / "experiments" / "run.py"))
+    common = read_recipe(SAMPLES / "experiments" / "common.toml", data_folder=tmp_path)
+    for arm, changes in run["ARMS"].items():
+        values = {key: value for key, value in {**common, **changes}.items() if key != "smae"}
+        recipe = make_recipe(Recipe, values)
+        assert recipe.taught == ("+" in arm)
+        assert "/" not in run["slug"](arm) and " " not in run["slug"](arm)
 
 
 # The texts

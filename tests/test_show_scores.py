@@ -170,9 +170,9 @@ def test_models_without_a_ladder_alone_are_points(drawn):
     "models",
     [
         [model("a")],
-        [model("a"), model(LONG), model("$x_1$"), model("_b", ("full",)), model("y" * 300)],
+        [model("a"), model(LONG), model("$\\frac$"), model("_b", ("full",)), model("y" * 300)],
         [model("a", MANY), model("b", tuple(f"a-{tier}" for tier in MANY))],
-        [model(f"model {number}", base=number / 100) for number in range(25)],
+        [model(f"{LONG} {number}", base=number / 100) for number in range(25)],
         [model("a", sets=("the-name-of-a-set-" * 10, "b"))],
         [model("a", sets=())],
     ],
@@ -194,6 +194,7 @@ def test_labels_do_not_overlap(drawn, models):
     for (one, first), (other, second) in combinations(boxes, 2):
         assert not first.overlaps(second), (one, other)
     for axes in panels:
+        assert axes.get_window_extent().height > 1.4 * figure.dpi
         places = [axes.transData.transform((tick, 0))[0] for tick in axes.get_xticks()]
         if axes.get_xticklabels()[0].get_rotation():  # at 45 degrees a line of text takes 1.4 times its height
             assert min(right - left for left, right in pairwise(places)) > 1.4 * figure.dpi * 9 / 72

@@ -187,7 +187,7 @@ def grade_rankings(rankings: Sequence[NDArray[np.int64]], relevant: Sequence[Map
     The measures are those of trec_eval, computed by pytrec_eval (doi 10.1145/3209978.3210065).
     """
     ndcg, mrr = _measure([ranking[:_CUT] for ranking in rankings], relevant, _NDCG, "recip_rank")
-    (recall,) = _measure([ranking[:_TOP] for ranking in rankings], relevant, f"recall_{_TOP}")
+    (recall,) = _measure(rankings, relevant, f"recall_{_TOP}")
     return RetrievalScores(ndcg_at_10=ndcg, mrr_at_10=mrr, recall_at_100=recall)
 
 

@@ -82,7 +82,8 @@ class Part:
 class Plan(Sampler[list[Key]]):
     """Every batch of a training, in order; each holds rows of one source, of about the same length.
 
-    A source's rows come in a new order at each pass. Its batches are spread evenly over the training.
+    A source's rows come in a new order at each pass, of which the last batch may be smaller, so that no batch holds a
+    row twice. A source's batches are spread evenly over the training.
 
     Args:
         batch_size: rows a batch and process.
@@ -97,7 +98,7 @@ class Plan(Sampler[list[Key]]):
         weights = [source.weight for source in store.sources]
         self._rows = [round(epochs * weight * n) for weight, n in zip(weights, store.counts, strict=True)]
         generator = np.random.default_rng([seed, 1])
-        batches = [-(-rows // self._size) for rows in self._rows]
+        batches = [sum(-(-rows // self._size) for rows in self._passes(source)) for source in range(len(weights))]
         places = [
             ((batch + generator.random()) / count, source)
             for source, count in enumerate(batches)
@@ -129,17 +130,17 @@ class Plan(Sampler[list[Key]]):
                 yield last
 
     def _windows_of(self, source: int, count: int) -> Iterator[list[Key]]:
-        """Places among a source's rows, with the number of the pass, a window at a time."""
-        window: list[Key] = []
-        for number in range(-(-self._rows[source] // count)):
-            left = self._rows[source] - number * count
-            for place in np.random.default_rng([self._seed, 3, source, number]).permutation(count)[:left]:
-                window.append((int(place), number))
-                if len(window) == _WINDOW_BATCHES * self._size:
-                    yield window
-                    window = []
-        if window:
-            yield window
+        """Places among a source's rows, with the number of the pass, a window at a time; none spans two passes."""
+        size = _WINDOW_BATCHES * self._size
+        for number, rows in enumerate(self._passes(source)):
+            places = np.random.default_rng([self._seed, 3, source, number]).permutation(count)[:rows]
+            for start in range(0, rows, size):
+                yield [(int(place), number) for place in places[start : start + size]]
+
+    def _passes(self, source: int) -> list[int]:
+        """How many of a source's rows each pass takes: all, the last what is left."""
+        rows, count = self._rows[source], self._store.counts[source]
+        return [min(count, rows - done) for done in range(0, rows, max(1, count))]
 
 
 class RowDataset(Dataset[tuple[Key, StoredRow]]):

@@ -160,6 +160,8 @@ class Recipe(LoopSettings):
         check_whole("patience", self.patience, low=0, high=10**6)
         if self.method in ("2dmse", "mrl") and self.head != "truncate":
             raise RecipeError(f"method {self.method} cuts vectors short, so it has no heads: choose head truncate")
+        if self.method == "2dmse" and self.ladder.top.layers == 1:
+            raise RecipeError(f"method 2dmse needs a layer below the top, {self.ladder.top}: choose a deeper ladder")
         if self.patience and not (self.dev and self.dev_every):
             raise RecipeError(f"patience is {self.patience}, without dev and dev_every: name pairs, and the steps")
         if all(source.kind == "texts" for source in self.data) and not (self.taught or self._tiers_teach):
@@ -191,8 +193,9 @@ def name_of(place: str) -> str:
 
 def check_number(name: str, value: float, *, low: float, high: float) -> None:
     """Raise a RecipeError unless low <= value <= high."""
-    if isinstance(value, bool) or not (math.isfinite(value) and low <= value <= high):
-        raise RecipeError(f"{name} is {value}: allowed is {low:g} to {high:g}")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and low <= value <= high):
+        raise RecipeError(f"{name} is {value!r}: allowed is {low:g} to {high:g}")
 
 
 def check_whole(name: str, value: int, *, low: int, high: int) -> None:

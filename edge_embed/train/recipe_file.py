@@ -27,14 +27,15 @@ def read_recipe(path: Path, *, data_folder: Path | None = None) -> dict[str, Any
         data_folder: what the recipe's data files are relative to; None for the folder of the recipe.
 
     Raises:
-        RecipeError: the file can't be read or is no TOML.
+        RecipeError: the file can't be read, is no TOML, or has something else where tables belong.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path} can't be read ({error}): name a TOML file, as in samples/recipes") from error
     folder = data_folder or path.parent
-    for entry in values.get("data", ()):
+    _typed("weights", values.get("weights", {}), dict)
+    for entry in _typed("data", values.get("data", []), list):
         if isinstance(entry, dict) and isinstance(entry.get("place"), str):
             entry["place"] = _place(entry["place"], folder)
     for name in ("base", "teacher", "dev"):
@@ -99,11 +100,13 @@ def _spread(entry: object) -> tuple[Source, ...]:
 def _source(table: Mapping[str, Any]) -> Source:
     values = dict(table)
     if "columns" in values:
-        values["columns"] = tuple(_typed("data.columns", values["columns"], list))
+        columns = _typed("data.columns", values["columns"], list)
+        values["columns"] = tuple(_typed("data.columns", column, str) for column in columns)
     if "weight" in values:
         values["weight"] = _typed("data.weight", values["weight"], float)
     if "labels" in values:
-        values["labels"] = _typed("data.labels", values["labels"], dict)
+        labels = _typed("data.labels", values["labels"], dict)
+        values["labels"] = {label: _typed(f"data.labels.{label}", value, float) for label, value in labels.items()}
     if "limit" in values:
         values["limit"] = _typed("data.limit", values["limit"], int)
     return Source(**values)

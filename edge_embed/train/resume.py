@@ -23,13 +23,18 @@ def working(folder: Path, settings: LoopSettings, *, resume: bool, replace: bool
     """Keep a training's states in a folder while the block runs; they stay if it fails, and go when it is done.
 
     Raises:
-        OutputError: states are there though nobody asked to resume, or none though somebody did.
+        OutputError: states are there though nobody asked to resume, none though somebody did, or something else is.
         RecipeError: the states are of another recipe.
     """
     path = folder / _RECIPE_NAME
     mine = json.loads(json.dumps(settings.describe()))
     if resume:
         _check_same(folder, mine)
+    elif _is_foreign(folder):
+        raise OutputError(
+            f"{folder}, where the states of this training would be kept, is something else: move it away, or name "
+            f"another output"
+        )
     elif _has_states(folder) and not replace:
         raise OutputError(
             f"{folder} holds a training that was broken off: go on with --resume, or begin anew with --force"
@@ -69,6 +74,13 @@ def _check_same(folder: Path, mine: dict[str, object]) -> None:
             f"{folder} holds a training with another {other[0]} ({theirs.get(other[0])!r:.60}, not "
             f"{mine.get(other[0])!r:.60}): give the same recipe, or --force to begin anew"
         )
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether something is there that no training left."""
+    if not folder.is_dir():
+        return folder.exists()
+    return any(folder.iterdir()) and not (folder / _RECIPE_NAME).is_file()
 
 
 def _has_states(folder: Path) -> bool:

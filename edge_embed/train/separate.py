@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from edge_embed.evaluate.separate import SEPARATE_FORMAT, SEPARATE_NAME
 from edge_embed.model.checkpoint import is_checkpoint, save_checkpoint
 from edge_embed.train.finetune import run
 from edge_embed.train.gather import is_main_process
@@ -15,8 +16,6 @@ from edge_embed.train.recipe import Recipe
 from edge_embed_runtimes.files import writing_folder
 from edge_embed_runtimes.progress import Progress, silent
 from edge_embed_runtimes.tiers import Ladder
-
-SEPARATE_NAME, FORMAT = "separate.json", 1
 
 
 def recipes_of(recipe: Recipe) -> Mapping[str, Recipe]:
@@ -47,7 +46,7 @@ def save_separate(recipe: Recipe, work: Path, folder: Path, *, replace: bool = F
     with writing_folder(folder, replace=replace) as temporary:
         for name in names:
             shutil.copytree(_checkpoint(work, name), temporary / name)
-        content = json.dumps({"format": FORMAT, "tiers": names}, indent=1)
+        content = json.dumps({"format": SEPARATE_FORMAT, "tiers": names}, indent=1)
         (temporary / SEPARATE_NAME).write_text(f"{content}\n", encoding="utf-8")
 
 

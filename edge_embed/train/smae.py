@@ -185,4 +185,6 @@ class MaskedAutoencoder(nn.Module):
         return {"loss": torch.stack(list(losses.values())).mean(), **shown}
 
     def _guess(self, states: Tensor, hidden: Tensor, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(self.head(states[hidden]).float(), labels[hidden])
+        scores = self.head(states[hidden]).float()
+        total = functional.cross_entropy(scores, labels[hidden], reduction="sum")
+        return total / max(1, len(scores))  # a batch may have no word to guess

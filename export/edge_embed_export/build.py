@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_embed.data.lines import read_lines
 from edge_embed.evaluate.sts import ScoredPairs
 from edge_embed.model.checkpoint import Origin, load_checkpoint, space_of
 from edge_embed.model.tiered import TieredEncoder, encode_tiers
-from edge_embed.data.lines import read_lines
 from edge_embed_export.calibrate import LEAST_TEXTS, calibration_texts
 from edge_embed_export.card import write_card
 from edge_embed_export.compiler import Compiler

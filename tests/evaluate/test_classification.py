@@ -144,6 +144,20 @@ def test_the_probe_is_scikit_learn_called_by_hand(dim):
     assert ours == probe(train, train_labels, test, test_labels)
 
 
+def test_the_probe_computes_in_float64(monkeypatch):
+    train, labels = clouds(50, 4, 0)
+    kinds = []
+    for name in ("fit", "predict"):
+        theirs = getattr(LogisticRegression, name)
+        monkeypatch.setattr(
+            LogisticRegression,
+            name,
+            lambda self, rows, *rest, do=theirs: kinds.append(rows.dtype) or do(self, rows, *rest),
+        )
+    probe(train, labels, train, labels)
+    assert kinds == [np.float64, np.float64]
+
+
 def test_scores_by_hand():
     train = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
     test = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)  # the probe tells a, a, a, b

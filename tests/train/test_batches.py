@@ -10,7 +10,6 @@ import torch
 
 from edge_embed.data.sources import Source
 from edge_embed.model.encoder import load_encoder
-from edge_embed.train import batches as module
 from edge_embed.train.batches import Collator, Key, Part, Plan, RowDataset
 from edge_embed.train.recipe_file import sources
 from edge_embed.train.store import RowStore
@@ -56,12 +55,23 @@ def test_every_row_as_often_as_its_weight_says(store, epochs):
 
 def test_batches_are_full_and_of_one_source(store):
     batches = list(plan(store))
-    assert len(batches) == len(plan(store)) == 12 + 4 + 4
+    assert len(batches) == len(plan(store)) == 12 + 4 + 6
     found: dict[int, list[int]] = {0: [], 1: [], 2: []}
     for batch in batches:
         (source,) = {store[row].source for row in rows_of(batch)}
         found[source].append(len(batch))
-    assert found == {0: [8] * 11 + [2], 1: [8] * 3 + [7], 2: [8] * 3 + [6]}
+    assert found == {0: [8] * 7 + [4] + [8] * 3 + [6], 1: [8] * 3 + [7], 2: [8, 2] * 3}
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [(32, [8, 8, 8, 8]), (30, [8, 8, 8, 6]), (9, [8, 1]), (3, [3])])
+def test_a_batch_holds_no_row_twice(write, rows, sizes):
+    store = RowStore(sources("texts", [write("texts", [(words(number),) for number in range(1, rows + 1)])]))
+    batches = list(plan(store, epochs=50))
+    assert len(plan(store, epochs=50)) == len(batches) == 50 * len(sizes)
+    for number in range(50):
+        one_pass = batches[number * len(sizes) : (number + 1) * len(sizes)]
+        assert [len(batch) for batch in one_pass] == sizes
+        assert {row for batch in one_pass for row in rows_of(batch)} == set(range(1, rows + 1))
 
 
 def test_sources_are_spread_over_the_training(store):
@@ -72,20 +82,22 @@ def test_sources_are_spread_over_the_training(store):
     assert len(set(order[:6])) > 1
 
 
-def test_a_batch_holds_rows_of_like_length(store, monkeypatch):
-    monkeypatch.setattr(module, "_WINDOW_BATCHES", 4)
-    lengths = {row: len(store[row].texts[0]) for number in range(3) for row in store.lengths(number)[0].tolist()}
+def test_a_batch_holds_rows_of_like_length(write):
+    chooser = np.random.default_rng(0)
+    rows = [(f"{number} {words(int(chooser.integers(1, 30)))}",) for number in range(800)]
+    store = RowStore(sources("texts", [write("texts", rows)]))
+    lengths = dict(zip(*(column.tolist() for column in store.lengths(0)), strict=True))
 
     def padding(batches: list[list[Key]]) -> int:
         return sum(max(lengths[row] for row, _ in batch) - lengths[row] for batch in batches for row, _ in batch)
 
-    grouped = list(plan(store, epochs=4))
+    grouped = list(plan(store, epochs=2))
     keys = [key for batch in grouped for key in batch]
-    shuffled = [keys[place] for place in np.random.default_rng(0).permutation(len(keys))]
-    by_chance = [shuffled[start : start + 8] for start in range(0, len(shuffled), 8)]
-    assert padding(grouped) < 0.4 * padding(by_chance)
-    longest = [max(lengths[row] for row, _ in batch) for batch in grouped if len(batch) == 8]
-    assert any(one > other for one, other in pairwise(longest))  # but short batches don't all come first
+    by_chance = [keys[start::200] for start in range(200)]
+    assert padding(grouped) < 0.1 * padding(by_chance)
+    longest = [max(lengths[row] for row, _ in batch) for batch in grouped]
+    falls = sum(one > other for one, other in pairwise(longest))
+    assert falls > 50  # but short batches don't all come first
 
 
 def test_the_seed_decides_everything(store):

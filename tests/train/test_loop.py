@@ -1,268 +1,435 @@
-"""Training on the tiny encoder: the start, what a short run changes, and what it repeats exactly."""
+"""The loop: what a run repeats exactly, what it survives, and what it tells."""
 
-import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from edge_embed.model.checkpoint import space_of
-from edge_embed.model.encoder import load_encoder
-from edge_embed.model.tiered import encode_tiers, pooled_states
-from edge_embed.train.data import Batch, Collator, RowDataset
-from edge_embed.train.loop import Training, batch_loss, prepare, run
-from edge_embed.train.losses import alignment, in_batch_negatives
+from edge_embed.model.tiered import encode_tiers
+from edge_embed.train.batches import Key
+from edge_embed.train.finetune import job_of, run
+from edge_embed.train.loop import Dev, Job, plan_of, run_loop, use_bf16
+from edge_embed.train.monitor import StepReport
+from edge_embed.train.prepare import Training, prepare
 from edge_embed.train.recipe import LossWeights, Recipe
-from edge_embed_runtimes.errors import DataError, EncoderError, LadderError, RecipeError
-from edge_embed_runtimes.tiers import parse_ladder
+from edge_embed.train.recipe_file import sources
+from edge_embed.train.resume import last_state
+from edge_embed.train.store import RowStore, StoredRow
+from edge_embed_runtimes.errors import RecipeError
 
-Make = Callable[..., Recipe]
+
+class Heard:
+    """Keeps what it is told, and dies after a step where asked."""
+
+    def __init__(self, *, die_after: int = 0) -> None:
+        self.steps: list[StepReport] = []
+        self.scores: list[tuple[int, dict[str, float]]] = []
+        self._die_after = die_after
+
+    def step(self, report: StepReport) -> None:
+        self.steps.append(report)
+        if report.step == self._die_after:
+            raise KeyboardInterrupt
+
+    def scored(self, step: int, scores: Mapping[str, float]) -> None:
+        self.scores.append((step, dict(scores)))
+
+    @property
+    def losses(self) -> dict[int, tuple[float, dict[str, float]]]:
+        return {report.step: (report.loss, dict(report.losses)) for report in self.steps}
 
 
-@pytest.fixture(scope="session")
-def recipe(tiny_encoder: Path, tiny_text_file: Path) -> Make:
-    """A recipe for the tiny encoder: twenty batches of 16 texts, changed as asked."""
-    plain = Recipe(
-        str(tiny_encoder),
-        texts=(tiny_text_file,),
-        ladder=parse_ladder("1x8,2x16,3x32"),
-        epochs=5,
-        batch_size=16,
-        learning_rate=5e-4,
-    )
+@pytest.fixture
+def short(recipe) -> Callable[..., Training]:
+    """A maker of prepared trainings of eight steps."""
 
-    def make(**changes: object) -> Recipe:
-        return replace(plain, **changes)
+    def make(**changes: object) -> Training:
+        return prepare(recipe(**{"epochs": 2, "max_tokens": 12, **changes}))
 
     return make
 
 
-def batch_of(training: Training) -> Batch:
-    """All rows of a corpus in one batch."""
-    tokenizer = training.model.encoder.tokenizer()
-    dataset = RowDataset(training.corpus, tokenizer)
-    return Collator(dataset.ids, tokenizer.pad_id)([dataset[row] for row in range(len(dataset))])
-
-
-@torch.inference_mode()
-def loss_of(training: Training) -> float:
-    return batch_loss(training, training.model.eval(), batch_of(training)).item()
-
-
-@torch.inference_mode()
-def distance_of(training: Training, tier: str) -> float:
-    """One minus the mean cosine of a tier to its targets."""
-    vectors = encode_tiers(training.model, training.corpus.texts)[tier]
-    return alignment(torch.from_numpy(vectors), training.teacher @ training.basis).item()
-
-
-def weights_of(training: Training) -> dict[str, torch.Tensor]:
+def weights_of(training: Training) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
 
 
-def test_the_prepared_top_is_the_base_encoder_turned(recipe, tiny_encoder, tiny_texts):
-    training = prepare(recipe())
-    found = encode_tiers(training.model, tiny_texts)["tall"]
-    base = pooled_states(load_encoder(str(tiny_encoder)), tiny_texts, layers=(3,))[3]
-    base /= np.linalg.norm(base, axis=1, keepdims=True)
-    np.testing.assert_allclose(training.teacher.numpy(), base, atol=1e-6)
-    np.testing.assert_allclose(found, base @ training.basis.numpy(), atol=1e-5)
-    np.testing.assert_allclose(found @ found.T, base @ base.T, atol=1e-5)
-    assert distance_of(training, "tall") < 1e-5
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_prepared_heads_are_nearer_than_truncation(recipe):
-    fitted = prepare(recipe())
-    plain = prepare(recipe())
-    for tier in plain.model.ladder:
-        plain.model.set_head(tier, torch.eye(32)[:, : tier.dim])
-    for tier in ("demi", "short"):
-        assert distance_of(fitted, tier) < 0.5 * distance_of(plain, tier)
+def heard_of(training: Training, **how: object) -> Heard:
+    heard = Heard()
+    run(training, monitor=heard, **how)
+    return heard
 
 
-def test_a_ladder_below_the_full_model_learns_from_all_of_it(recipe, tiny_encoder, tiny_texts):
-    training = prepare(recipe(ladder=parse_ladder("1x8,2x16")))
-    assert training.model.encoder.layers == 2
-    base = pooled_states(load_encoder(str(tiny_encoder)), tiny_texts, layers=(3,))[3]
-    np.testing.assert_allclose(training.teacher.numpy(), base / np.linalg.norm(base, axis=1, keepdims=True), atol=1e-6)
-    before = loss_of(training)
-    run(training)
-    assert loss_of(training) < before
+# A whole training
 
 
-def test_truncate_keeps_the_directions_of_the_encoder(recipe):
-    training = prepare(recipe(head="truncate"))
-    assert torch.equal(training.basis, torch.eye(32)) and not training.model.heads
-    assert distance_of(training, "tall") < 1e-5
+def test_a_run_brings_the_tiers_nearer(short, tiny_texts):
+    training = short(epochs=5, max_tokens=64)
+    heard = heard_of(training)
+    assert not training.model.training
+    first, last = (np.mean([report.loss for report in part]) for part in (heard.steps[:4], heard.steps[-4:]))
+    assert last < 0.9 * first
+    assert all(np.isfinite(vectors).all() for vectors in encode_tiers(training.model, tiny_texts).values())
 
 
-def test_prepare_says_where_it_comes_from(recipe, tiny_text_file):
-    training = prepare(recipe())
-    origin = training.origin
-    assert origin.base_model == Path(training.recipe.base).name and origin.recipe["texts"] == ["tiny.txt"]
-    assert origin.data.keys() == {tiny_text_file.name} and set(origin.versions) == {
-        "edge-embed", "torch", "transformers",
-    }  # fmt: skip
-    json.dumps([origin.recipe, origin.versions])
-
-
-@pytest.mark.parametrize(
-    ("changes", "error"),
-    [
-        ({"base": "nonsense"}, EncoderError),
-        ({"texts": (Path("/no/where.txt"),)}, DataError),
-        ({"ladder": parse_ladder("1x8,4x16")}, LadderError),
-        ({"ladder": parse_ladder("1x8,2x33")}, LadderError),
-    ],
-)
-def test_prepare_refuses(recipe, changes, error):
-    with pytest.raises(error):
-        prepare(recipe(**changes))
-
-
-@pytest.mark.parametrize("head", ["project", "truncate"])
-def test_a_short_run_brings_the_tiers_nearer(recipe, head):
-    training = prepare(recipe(head=head))
-    before, apart = loss_of(training), {tier: distance_of(training, tier) for tier in ("demi", "short")}
-    model = run(training)
-    assert model is training.model and not model.training
-    assert loss_of(training) < 0.9 * before
-    for tier, was in apart.items():
-        assert distance_of(training, tier) < was
-
-
-def test_32_pairs_are_overfitted(recipe, tiny_texts, tmp_path):
-    partners = tiny_texts[32:]
-    rows = "".join(f"{first}\t{second}\n" for first, second in zip(tiny_texts[:32], partners, strict=True))
-    (tmp_path / "pairs.tsv").write_text(f"one\ttwo\n{rows}")
-    weights = LossWeights(task=1.0, kl=0.0, align=0.0)
-    training = prepare(
-        recipe(texts=(), pairs=(tmp_path / "pairs.tsv",), weights=weights, epochs=60, batch_size=32, learning_rate=2e-3)
-    )
-
-    def task_losses() -> list[float]:
-        first, second = (encode_tiers(training.model, texts) for texts in (tiny_texts[:32], partners))
-        return [
-            in_batch_negatives(torch.from_numpy(first[tier]), torch.from_numpy(second[tier]), 0.05).item()
-            for tier in first
-        ]
-
-    before = task_losses()
-    run(training)
-    for was, now in zip(before, task_losses(), strict=True):
-        assert now < 0.2 * was
-
-
-def test_the_seed_decides_the_weights(recipe):
+def test_the_seed_decides_the_weights(short):
     runs = []
     for seed in (1, 1, 2):
-        training = prepare(recipe(seed=seed, epochs=0.5, dropout=0.1))
+        training = short(seed=seed, epochs=0.5, dropout=0.1)
         torch.rand(3)  # what the process drew before plays no part
         run(training)
-        runs.append((weights_of(training), space_of(training.model)))
-    (first, space), (second, space_again), (_, other_space) = runs
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert space == space_again != other_space
+        runs.append(weights_of(training))
+    assert same(runs[0], runs[1]) and not same(runs[0], runs[2])
 
 
-def test_every_part_is_trained(recipe):
-    training = prepare(recipe(epochs=0.25))
+def test_every_part_is_trained(short):
+    training = short(epochs=0.5)
     before = weights_of(training)
     run(training)
-    same = [name for name, tensor in training.model.state_dict().items() if torch.equal(tensor, before[name])]
-    assert [name for name in same if "pooler" not in name and "position_ids" not in name] == []
+    still = [name for name, tensor in training.model.state_dict().items() if torch.equal(tensor, before[name])]
+    assert [name for name in still if "pooler" not in name and "position_ids" not in name] == []
 
 
-def test_a_learning_rate_of_zero_changes_nothing(recipe):
-    training = prepare(recipe(learning_rate=0.0, epochs=0.25))
+def test_a_learning_rate_of_zero_changes_nothing(short):
+    training = short(learning_rate=0.0, epochs=0.5)
     before = weights_of(training)
     run(training)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in training.model.state_dict().items())
+    assert same(weights_of(training), before)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_dropout_is_that_of_the_recipe(recipe, dropout):
-    training = prepare(recipe(dropout=dropout, epochs=0.25))
+def test_dropout_is_that_of_the_recipe(short, dropout):
+    training = short(dropout=dropout, epochs=0.25)
     run(training)
-    found = {module.p for module in training.model.modules() if isinstance(module, torch.nn.Dropout)}
-    assert found == {dropout}
+    assert {module.p for module in training.model.modules() if isinstance(module, nn.Dropout)} == {dropout}
 
 
-@pytest.mark.parametrize("with_texts", [True, False])
-def test_batches_with_pairs(recipe, tiny_pair_file, tiny_text_file, with_texts):
-    texts = (tiny_text_file,) if with_texts else ()
-    training = prepare(recipe(texts=texts, pairs=(tiny_pair_file,)))
-    assert len(batch_of(training)["pairs"]) == 24
-    before = loss_of(training)
+def test_texts_longer_than_the_recipe_allows_are_cut(short):
+    training = short(max_tokens=5, epochs=0.25)
+    seen = []
+    training.model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
     run(training)
-    assert loss_of(training) < before
+    assert seen == [5]
 
 
-def test_the_task_counts_only_where_there_are_pairs(recipe, tiny_pair_file, tiny_text_file):
-    heavy = LossWeights(task=5.0)
-    losses = {}
-    for name, files in (("texts", {}), ("pairs", {"pairs": (tiny_pair_file,)})):
-        losses[name] = [loss_of(prepare(recipe(weights=weights, **files))) for weights in (LossWeights(), heavy)]
-    assert losses["texts"][0] == losses["texts"][1]
-    assert losses["pairs"][1] > losses["pairs"][0] + 1e-3
-
-
-def test_a_single_pair_in_a_batch_has_no_task(recipe, tmp_path):
-    (tmp_path / "pairs.tsv").write_text("one\ttwo\na cat\ta bird\n")
-    losses = [
-        loss_of(prepare(recipe(texts=(), pairs=(tmp_path / "pairs.tsv",), weights=LossWeights(task=task))))
-        for task in (1.0, 50.0)
-    ]
-    assert losses[0] == losses[1]
-
-
-def test_a_last_batch_of_one_text_is_trained_on(recipe, tiny_texts, tmp_path):
-    (tmp_path / "texts.txt").write_text("\n".join(tiny_texts[:17]) + "\n")
-    training = prepare(recipe(texts=(tmp_path / "texts.txt",), epochs=1))
-    assert len(training.corpus.rows) % training.recipe.batch_size == 1
-    run(training)
+def test_all_kinds_of_rows_in_one_training(short, write, tiny_texts):
+    one, two, three = tiny_texts[:17], tiny_texts[17:34], tiny_texts[34:51]
+    rows = {
+        "texts": [(text,) for text in one],
+        "pairs": list(zip(one, two, strict=True)),
+        "triplets": list(zip(one, two, three, strict=True)),
+        "scored": [(*pair, place) for place, pair in enumerate(zip(one, two, strict=True))],
+        "labelled": [(*pair, place % 2) for place, pair in enumerate(zip(one, two, strict=True))],
+        "groups": list(zip(one, two, three, strict=True)),
+    }
+    data = tuple(source for kind, table in rows.items() for source in sources(kind, [write(kind, table)]))
+    training = short(data=data, epochs=1)
+    heard = heard_of(training)
+    assert len(heard.steps) == 12  # each kind has a batch of 16 rows, and one of a single row
     assert all(tensor.isfinite().all() for tensor in training.model.state_dict().values())
 
 
-def test_texts_longer_than_the_recipe_allows_are_cut(recipe):
-    training = prepare(recipe(max_tokens=5, epochs=0.25))
-    seen = []
-    forward = training.model.encoder.forward
-    training.model.encoder.forward = lambda ids, mask: (seen.append(ids.shape[1]), forward(ids, mask))[1]
-    run(training)
-    assert seen and max(seen) == 5
+def test_batches_that_teach_nothing_do_no_harm(short, write, tiny_texts):
+    data = sources("texts", [write("texts", [(text,) for text in tiny_texts[:16]])])
+    data += sources("pairs", [write("pairs", [("a cat", "a bird"), ("the river", "the train")])])
+    alone = LossWeights(task=1, kl=0, distill=0, directions=0, align=0)
+    heard = heard_of(short(data=data, teacher="none", weights=alone, epochs=1))
+    losses = sorted(report.loss for report in heard.steps)
+    assert len(losses) == 2 and losses[0] == 0 < losses[1]
 
 
-def test_a_loss_that_is_no_number(recipe):
-    training = prepare(recipe(learning_rate=1.0))
-    with torch.no_grad():
-        training.model.encoder.backbone.embeddings.word_embeddings.weight.fill_(torch.inf)
-    with pytest.raises(RecipeError, match=r"the loss is nan with learning_rate 1: choose a smaller one"):
-        run(training)
-
-
-def test_progress_is_told(recipe):
-    told = []
-    training = prepare(recipe(epochs=1), progress=lambda *step: told.append(step))
-    run(training, progress=lambda *step: told.append(step))
-    last = {stage: (done, total) for stage, done, total in told}
-    assert last == {"full model": (64, 64), "fit heads": (64, 64), "train": (4, 4)}
-    assert [done for stage, done, _ in told if stage == "train"] == [1, 2, 3, 4]
-
-
-@pytest.mark.parametrize(("epochs", "steps"), [(0.0, 1), (0.1, 1), (1.5, 6)])
-def test_the_number_of_steps(recipe, epochs, steps):
-    told = []
-    run(prepare(recipe(epochs=epochs)), progress=lambda *step: told.append(step))
-    assert told[-1] == ("train", steps, steps)
-
-
-def test_a_run_says_nothing_of_its_own(recipe, capfd, tmp_path, monkeypatch):
+def test_a_run_says_nothing_of_its_own(short, capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run(prepare(recipe(epochs=0.25)))
+    training = short(epochs=0.25)
+    capfd.readouterr()
+    run(training)
     printed = capfd.readouterr()
     assert printed.out == "" and printed.err == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
+def test_precisions(short, precision):
+    exact = heard_of(short(epochs=0.5)).steps
+    found = heard_of(short(epochs=0.5, precision=precision)).steps
+    assert all(one.loss == pytest.approx(other.loss, rel=0.03) for one, other in zip(exact, found, strict=True))
+    assert (found[0].loss == exact[0].loss) != use_bf16(short(precision=precision).recipe)
+
+
+def test_gradient_checkpointing_gives_the_same_losses(short):
+    plain, heard = heard_of(short(dropout=0.2)), Heard()
+    training, runs = short(gradient_checkpointing=True, dropout=0.2), []
+    norm = training.model.encoder.backbone.encoder.layer[0].output.LayerNorm
+    norm.register_forward_hook(lambda *_: runs.append(1))
+    run(training, monitor=heard)
+    assert len(runs) == 2 * len(heard.steps)
+    for step, (loss, losses) in plain.losses.items():
+        assert heard.losses[step][0] == pytest.approx(loss, rel=1e-4)
+        assert heard.losses[step][1] == pytest.approx(losses, rel=1e-4)
+
+
+# Killed and resumed
+
+
+@pytest.mark.parametrize(
+    ("changes", "die_after", "state"),
+    [
+        ({}, 5, 3),
+        ({}, 7, 6),
+        ({"dropout": 0.2}, 4, 3),
+        ({"accumulation": 2, "epochs": 5.5, "dropout": 0.2}, 8, 6),
+        ({"method": "2dmse", "head": "truncate"}, 5, 3),
+    ],
+)
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(short, tmp_path, changes, die_after, state):
+    whole = short(save_every=3, **changes)
+    heard = heard_of(whole)
+    with pytest.raises(KeyboardInterrupt):
+        run(short(save_every=3, **changes), work=tmp_path, monitor=Heard(die_after=die_after))
+    assert last_state(tmp_path) == tmp_path / f"checkpoint-{state}"
+    resumed = short(save_every=3, **changes)
+    torch.rand(7)
+    again = heard_of(resumed, work=tmp_path)
+    assert again.losses == {step: losses for step, losses in heard.losses.items() if step > state}
+    assert same(weights_of(resumed), weights_of(whole))
+
+
+def test_a_run_that_was_killed_twice(short, tmp_path):
+    whole = short(save_every=2)
+    heard = heard_of(whole)
+    for die_after in (3, 6):
+        with pytest.raises(KeyboardInterrupt):
+            run(short(save_every=2), work=tmp_path, monitor=Heard(die_after=die_after))
+    (tmp_path / "checkpoint-4" / "trainer_state.json").unlink()  # killed while it was written
+    resumed = short(save_every=2)
+    assert heard_of(resumed, work=tmp_path).losses == {s: l for s, l in heard.losses.items() if s > 2}
+    assert same(weights_of(resumed), weights_of(whole))
+
+
+def test_a_run_that_was_done_is_not_done_again(short, tmp_path):
+    training = short(save_every=4)
+    run(training, work=tmp_path)
+    again = short(save_every=4)
+    assert heard_of(again, work=tmp_path).steps == []
+    assert same(weights_of(again), weights_of(training))
+
+
+def test_few_states_are_kept(short, tmp_path):
+    run(short(save_every=1), work=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-7", "checkpoint-8"}
+    run(short(save_every=0), work=tmp_path / "none")
+    assert last_state(tmp_path / "none") is None
+
+
+# Scores while training
+
+
+class Scripted:
+    """Gives scores from a list, and remembers the weights that it saw."""
+
+    def __init__(self, training: Training, means: Sequence[float]) -> None:
+        self._training = training
+        self._means = iter(means)
+        self.seen: list[dict[str, Tensor]] = []
+
+    def __call__(self) -> dict[str, float]:
+        self.seen.append(weights_of(self._training))
+        mean = next(self._means)
+        return {"demi": mean - 0.1, "tall": mean + 0.1}
+
+
+def scored_run(training: Training, means: Sequence[float], *, patience: int) -> tuple[Scripted, Heard]:
+    scripted, heard = Scripted(training, means), Heard()
+    run_loop(replace(job_of(training), dev=Dev(scripted, 1, patience)), monitor=heard)
+    return scripted, heard
+
+
+def test_it_stops_early_and_keeps_the_best_weights(short):
+    training = short()
+    scripted, heard = scored_run(training, [0.3, 0.5, 0.4, 0.45, 0.9], patience=2)
+    assert [step for step, _ in heard.scores] == [1, 2, 3, 4]
+    assert heard.scores[1][1] == pytest.approx({"demi": 0.4, "tall": 0.6, "mean": 0.5})
+    assert same(weights_of(training), scripted.seen[1]) and not same(scripted.seen[1], scripted.seen[3])
+
+
+def test_the_best_weights_may_be_the_last(short):
+    training = short()
+    scripted, heard = scored_run(training, [0.3, 0.2, 0.4, 0.35, 0.5, 0.45, 0.55, 0.6], patience=2)
+    assert len(heard.scores) == len(heard.steps) == 8
+    assert same(weights_of(training), scripted.seen[-1])
+
+
+def test_without_patience_it_goes_on(short):
+    training = short()
+    scripted, heard = scored_run(training, [0.9, *[0.1] * 7], patience=0)
+    assert len(heard.scores) == len(heard.steps) == 8
+    assert same(weights_of(training), scripted.seen[-1])
+
+
+def test_scores_change_nothing(short, tiny_scored_file):
+    plain, scored = short(dropout=0.2), short(dropout=0.2, dev=tiny_scored_file, dev_every=3)
+    run(plain)
+    heard = heard_of(scored)
+    assert [step for step, _ in heard.scores] == [3, 6]
+    for _, scores in heard.scores:
+        assert scores.keys() == {"demi", "short", "tall", "mean"}
+        assert scores["mean"] == pytest.approx(sum(scores[tier] for tier in ("demi", "short", "tall")) / 3)
+    assert same(weights_of(plain), weights_of(scored))
+
+
+def test_patience_survives_a_kill(short, tmp_path, tiny_scored_file):
+    means = [0.3, 0.5, 0.4, 0.45, 0.44, 0.43, 0.9, 0.9]
+
+    def run_from(place: int, die_after: int) -> tuple[Training, Heard]:
+        training, heard = short(), Heard(die_after=die_after)
+        job = replace(job_of(training), dev=Dev(Scripted(training, means[place:]), 1, 3))
+        run_loop(job, work=tmp_path / f"{die_after > 0 or place > 0}", monitor=heard)
+        return training, heard
+
+    whole, heard = run_from(0, 0)
+    assert len(heard.steps) == 5
+    with pytest.raises(KeyboardInterrupt):
+        run_from(0, 5)
+    resumed, again = run_from(4, 0)
+    assert [report.step for report in again.steps] == [5]
+    assert same(weights_of(resumed), weights_of(whole))
+
+
+# What is no number
+
+
+def spoil(training: Training) -> Training:
+    with torch.no_grad():
+        training.model.encoder.backbone.embeddings.word_embeddings.weight.fill_(torch.inf)
+    return training
+
+
+def test_a_loss_that_is_no_number(short, tiny_text_file):
+    message = (
+        rf"the loss is nan in step 1, with learning_rate 1: choose a smaller one, .* these rows: {tiny_text_file}, li"
+    )
+    with pytest.raises(RecipeError, match=message) as caught:
+        run(spoil(short(learning_rate=1)))
+    places = str(caught.value).partition("these rows: ")[2]
+    assert places.count(f"{tiny_text_file}, line ") == 5 and places.endswith(" and 11 more")
+
+
+# Objectives of one number
+
+
+@dataclass(frozen=True)
+class Toys:
+    """A batch that is known by its rows alone."""
+
+    input_ids: Tensor
+    stored: tuple[int, ...]
+
+    def to(self, device: torch.device) -> "Toys":
+        return self
+
+
+class Toy(nn.Module):
+    """One parameter, and a loss that is a function of it, the batch and the step."""
+
+    def __init__(self, loss: Callable[[Tensor, Toys, int], Tensor]) -> None:
+        super().__init__()
+        self.number = nn.Parameter(torch.ones(1))
+        self._loss = loss
+        self.seen: list[tuple[int, ...]] = []
+        self.gradients: list[float] = []
+        self.number.register_hook(lambda gradient: self.gradients.append(gradient.item()))
+
+    def forward(self, batch: Toys, step: int) -> dict[str, Tensor]:
+        self.seen.append(batch.stored)
+        return {"loss": self._loss(self.number, batch, step).sum()}
+
+
+def collate(drawn: Sequence[tuple[Key, StoredRow]]) -> Toys:
+    rows = tuple(row for (row, _), _ in drawn)
+    return Toys(torch.zeros(len(rows), 1), rows)
+
+
+@pytest.fixture
+def toy(recipe, tiny_text_file) -> Callable[..., tuple[Toy, Heard]]:
+    """Run an objective of one number over the 64 texts."""
+
+    def train(loss: Callable[[Tensor, Toys, int], Tensor], **changes: object) -> tuple[Toy, Heard]:
+        settings: Recipe = recipe(**{"epochs": 2, "batch_size": 16, **changes})
+        job = Job(Toy(loss), settings, RowStore(settings.data), collate)
+        heard = Heard()
+        run_loop(job, monitor=heard)
+        assert job.objective.seen == [tuple(row for row, _ in batch) for batch in plan_of(job)]
+        return job.objective, heard
+
+    return train
+
+
+def mean_row(batch: Toys) -> float:
+    return sum(batch.stored) / len(batch.stored)
+
+
+@pytest.mark.parametrize(("accumulation", "steps"), [(1, 8), (2, 4), (3, 3), (8, 1), (20, 1)])
+def test_accumulated_batches_count_as_their_mean(toy, accumulation, steps):
+    made, heard = toy(lambda number, batch, step: number * mean_row(batch), accumulation=accumulation)
+    assert len(heard.steps) == steps
+    for step in range(steps):
+        part = slice(step * accumulation, (step + 1) * accumulation)
+        expected = [sum(rows) / len(rows) for rows in made.seen[part]]
+        assert sum(made.gradients[part]) == pytest.approx(sum(expected) / len(expected), rel=1e-5)
+
+
+def test_batches_of_one_step_draw_alike(toy):
+    steps = []
+    toy(lambda number, batch, step: (steps.append(step), number)[1], accumulation=3)
+    assert steps == [0, 0, 0, 1, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(0.0, 0), (0.1, 1), (1.5, 6), (3, 12)])
+def test_the_number_of_steps(toy, epochs, steps):
+    made, heard = toy(lambda number, batch, step: number, epochs=epochs)
+    assert len(made.seen) == len(heard.steps) == steps
+
+
+def test_every_step_is_told(toy):
+    _, heard = toy(lambda number, batch, step: 0 * number + step, warmup=0.25, learning_rate=0.01)
+    assert [(report.step, report.steps, report.loss) for report in heard.steps] == [
+        (step + 1, 8, float(step)) for step in range(8)
+    ]
+    rates = [report.learning_rate for report in heard.steps]
+    assert rates[:2] == pytest.approx([0.005, 0.01]) and rates[-1] == pytest.approx(0)
+    assert sorted(rates[1:], reverse=True) == rates[1:]
+    assert all(report.texts_per_s > 0 and report.left_s >= 0 for report in heard.steps)
+    assert heard.steps[-1].left_s == 0
+
+
+def test_a_gradient_is_cut_and_may_not_be_nan(toy):
+    with pytest.raises(RecipeError, match=r"the gradient is nan in step 1, with learning_rate 0\.0005"):
+        toy(lambda number, batch, step: (number - 1).abs().sqrt())
+
+
+@pytest.mark.parametrize(("worth", "says"), [(torch.nan, "nan"), (torch.inf, "inf")])
+def test_the_step_of_a_loss_that_is_no_number_is_named(toy, worth, says, tiny_text_file):
+    with pytest.raises(
+        RecipeError, match=rf"the loss is {says} in step 3, with .* these rows: {tiny_text_file}, line "
+    ):
+        toy(lambda number, batch, step: number * (worth if step == 2 else 1.0))
+
+
+def test_the_rows_of_a_loss_that_is_no_number_are_named(toy, tiny_text_file):
+    with pytest.raises(RecipeError) as caught:
+        toy(lambda number, batch, step: number * (torch.nan if 7 in batch.stored else 1.0), batch_size=4)
+    assert f"{tiny_text_file}, line 7" in str(caught.value) and "more" not in str(caught.value)
+
+
+def test_the_work_folder_is_the_only_place_that_is_written(short, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run(short(save_every=2), work=tmp_path / "work")
+    assert list(Path().iterdir()) == [] and (tmp_path / "work").is_dir()

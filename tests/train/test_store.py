@@ -127,7 +127,9 @@ def peak_bytes(path: Path) -> int:
 def test_memory_does_not_grow_with_the_file(write, monkeypatch):
     monkeypatch.setattr(module, "_CHUNK_ROWS", 128)
     small, large = (
-        write("texts", [(f"text {number} of some words and a few more of them",) for number in range(rows)], f"{rows}.tsv")
+        write(
+            "texts", [(f"text {number} of some words and a few more of them",) for number in range(rows)], f"{rows}.tsv"
+        )
         for rows in (1_000, 10_000)
     )
     peak_bytes(small)  # what is made once
@@ -195,4 +197,3 @@ def test_what_a_hub_gave_is_known_by_its_rows(write, monkeypatch):
     assert list(one) == ["hub:owner/name/pair:train"] and one.items() < two.items()
     assert list(two)[1] == "hub:owner/name/pair:train, source 2"
     assert len(set(two.values())) == 2 and all(len(digest) == 64 for digest in two.values())
-
