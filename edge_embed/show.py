@@ -1,6 +1,7 @@
 """What the command line draws: bars, tables, the picture of a ladder."""
 
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,17 +23,18 @@ from edge_embed_runtimes.engines import EngineFacts
 from edge_embed_runtimes.files import writing_file
 from edge_embed_runtimes.manifest import Engine, Manifest, Precision
 from edge_embed_runtimes.policy import Choice
-from edge_embed_runtimes.progress import Progress, silent
+from edge_embed_runtimes.progress import Progress
 from edge_embed_runtimes.tiers import Tier
 
 _PIPE_WIDTH = 120
+LINE_EVERY_S = 30.0
 
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """A progress bar for each stage, on standard error; nothing at all where that is no terminal."""
+    """A progress bar for each stage, on standard error; where that is no terminal, a line every half minute."""
     if not sys.stderr.isatty():
-        yield silent
+        yield _Log()
         return
     columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as drawn:
@@ -44,6 +46,19 @@ def bars() -> Iterator[Progress]:
             drawn.update(tasks[stage], completed=done, total=total)
 
         yield tell
+
+
+class _Log:
+    """Lines for a log file; work of less than half a minute leaves none."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._told >= LINE_EVERY_S:
+            self._told = now
+            print(f"{stage}: {done} of {total}", file=sys.stderr, flush=True)  # noqa: T201  # a log, not a result
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

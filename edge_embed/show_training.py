@@ -4,14 +4,13 @@ import sys
 import time
 from collections.abc import Mapping
 
+from edge_embed.show import LINE_EVERY_S
 from edge_embed.train.monitor import StepReport
 from edge_embed_runtimes.progress import Progress
 
-_LINE_EVERY_S = 30.0
-
 
 class TrainingLines:
-    """Moves a bar at every step; losses, pace and scores in a line on standard error now and then."""
+    """Moves a bar at every step of a terminal; tells losses, pace and scores in a line now and then, in a log too."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -19,9 +18,10 @@ class TrainingLines:
 
     def step(self, report: StepReport) -> None:
         """See `edge_embed.train.monitor.Monitor.step`."""
-        self._progress("train", report.step, report.steps)
+        if sys.stderr.isatty():
+            self._progress("train", report.step, report.steps)
         now = time.monotonic()
-        if now - self._told < _LINE_EVERY_S and report.step < report.steps:
+        if now - self._told < LINE_EVERY_S and report.step < report.steps:
             return
         self._told = now
         minutes, seconds = divmod(round(report.left_s), 60)

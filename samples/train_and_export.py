@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_embed import parse_ladder
 from edge_embed.model.checkpoint import save_checkpoint
-from edge_embed.train.finetune import run
+from edge_embed.train.finetune import fine_tune
 from edge_embed.train.prepare import prepare
 from edge_embed.train.recipe import Recipe
 from edge_embed.train.recipe_file import sources
@@ -27,7 +27,7 @@ def main(base: str, bundle: str, tiers: str = "1x32,2x64", epochs: str = "1") ->
         epochs=float(epochs),
     )
     training = prepare(recipe)
-    model = run(training)
+    model = fine_tune(training)
     with tempfile.TemporaryDirectory() as scratch:
         checkpoint = Path(scratch) / "checkpoint"
         save_checkpoint(model, checkpoint, training.origin)

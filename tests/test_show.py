@@ -213,11 +213,13 @@ def test_a_picture_that_cannot_be_written(tmp_path):
 # Bars
 
 
-def test_bars_say_nothing_where_there_is_no_terminal(capfd):
+def test_where_there_is_no_terminal_long_work_leaves_a_line_every_half_minute(capfd, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("edge_embed.show.time.monotonic", lambda: clock[0])
     with bars() as progress:
-        progress("train", 1, 10)
-        progress("train", 10, 10)
-    assert capfd.readouterr() == ("", "")
+        for clock[0], done in ((1, 1), (29, 2), (31, 3), (32, 4), (62, 5)):
+            progress("verify", done, 10)
+    assert capfd.readouterr() == ("", "verify: 3 of 10\nverify: 5 of 10\n")
 
 
 class Terminal(io.StringIO):

@@ -12,7 +12,7 @@ from edge_embed.cli.common import Force, Json, Output, app, print_json, say
 
 if TYPE_CHECKING:
     from edge_embed.train.recipe import LoopSettings
-    from edge_embed.train.train import Outcome
+    from edge_embed.train.run import Outcome
 
 Settings = TypeVar("Settings", bound="LoopSettings")
 
@@ -100,7 +100,7 @@ def train(
     """
     flags = dict(locals())
     from edge_embed.train.recipe import Recipe
-    from edge_embed.train.train import train_checkpoint
+    from edge_embed.train.run import train_checkpoint
 
     made = _make(Recipe, flags)
     outcome = _run(train_checkpoint, made, output, tensorboard, resume=resume, force=force)
@@ -148,7 +148,7 @@ def pretrain(
     """
     flags = dict(locals())
     from edge_embed.train.recipe import LoopSettings
-    from edge_embed.train.train import pretrain_encoder
+    from edge_embed.train.run import pretrain_encoder
 
     made = _make(LoopSettings, flags)
     outcome = _run(pretrain_encoder, made, output, tensorboard, resume=resume, force=force)
@@ -190,8 +190,8 @@ def _run(
     from edge_embed.show_training import TrainingLines
     from edge_embed.train.gather import is_main_process, join_processes
     from edge_embed.train.monitor import Several
+    from edge_embed.train.run import Target
     from edge_embed.train.tensorboard import TensorBoard
-    from edge_embed.train.train import Target
 
     target = Target(output, resume=resume, replace=force)
     join_processes()

@@ -130,8 +130,9 @@ class Encoder(nn.Module):
         return str(self.hub_tokenizer.backend_tokenizer.to_str())
 
     def tokenizer(self, max_tokens: int | None = None) -> Tokenizer:
-        """The tokenizer, cut at `max_tokens`; None for the encoder's own limit."""
-        return Tokenizer(self.tokenizer_json, max_tokens=max_tokens or self.settings.max_tokens, origin=self.name)
+        """The tokenizer, cut at the encoder's own limit, or at `max_tokens` if that is less."""
+        limit = min(max_tokens or self.settings.max_tokens, self.settings.max_tokens)
+        return Tokenizer(self.tokenizer_json, max_tokens=limit, origin=self.name)
 
 
 def load_encoder(name: str, *, attention: Literal["sdpa", "eager"] = "sdpa") -> Encoder:

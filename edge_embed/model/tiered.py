@@ -97,13 +97,17 @@ def pooled_states(
     texts: Sequence[str],
     *,
     layers: Collection[int],
+    max_tokens: int | None = None,
     progress: Progress = silent,
     stage: str = "encode",
 ) -> dict[int, NDArray[np.float32]]:
     """The pooled states of some layers (0 is the embeddings): layer to (n, hidden) float32.
 
+    Args:
+        max_tokens: texts are cut here; None for the encoder's own limit.
+
     Warns:
-        TextCut: texts were longer than the encoder's limit.
+        TextCut: texts were longer.
 
     Raises:
         TextError: an item that is no valid string.
@@ -112,7 +116,7 @@ def pooled_states(
     device = next(encoder.parameters()).device
     pooled = {layer: np.empty((len(texts), encoder.hidden), dtype=np.float32) for layer in layers}
     done = 0
-    for batch in encoder.tokenizer().batches(texts):
+    for batch in encoder.tokenizer(max_tokens).batches(texts):
         mask = torch.from_numpy(batch.attention_mask).to(device)
         states = encoder(torch.from_numpy(batch.input_ids).to(device), mask)
         for layer, out in pooled.items():

@@ -131,7 +131,8 @@ class Plan(Sampler[list[Key]]):
 
     def _windows_of(self, source: int, count: int) -> Iterator[list[Key]]:
         """Places among a source's rows, with the number of the pass, a window at a time; none spans two passes."""
-        size = _WINDOW_BATCHES * self._size
+        # a window of all rows would put the same ones together at every pass
+        size = self._size * min(_WINDOW_BATCHES, max(1, count // (4 * self._size)))
         for number, rows in enumerate(self._passes(source)):
             places = np.random.default_rng([self._seed, 3, source, number]).permutation(count)[:rows]
             for start in range(0, rows, size):

@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-from edge_embed.evaluate.sts import ScoredPairs, read_scored_pairs
-from edge_embed.model.tiered import TieredEncoder
+from edge_embed.evaluate.sts import ScoredPairs, read_scored_pairs, score_vectors
+from edge_embed.model.tiered import TieredEncoder, encode_tiers
 from edge_embed.train.batches import Collator
-from edge_embed.train.dev import score_dev
 from edge_embed.train.loop import Dev, Job, run_loop, use_bf16
 from edge_embed.train.monitor import Monitor
 from edge_embed.train.objective import Objective
 from edge_embed.train.prepare import Training
 
 
-def run(training: Training, *, work: Path | None = None, monitor: Monitor | None = None) -> TieredEncoder:
+def fine_tune(training: Training, *, work: Path | None = None, monitor: Monitor | None = None) -> TieredEncoder:
     """Train the prepared model in place, and return it.
 
     Args:
@@ -28,15 +27,23 @@ def run(training: Training, *, work: Path | None = None, monitor: Monitor | None
 def job_of(training: Training) -> Job:
     """The loop's job for a training."""
     recipe, model = training.recipe, training.model
-    length = min(recipe.max_tokens, model.encoder.settings.max_tokens)
     pairs = read_scored_pairs(recipe.dev) if recipe.dev and recipe.dev_every else None
     return Job(
         objective=Objective(model, recipe, training.basis, bf16=use_bf16(recipe)),
         settings=recipe,
         store=training.store,
-        collate=Collator(training.store, model.encoder.tokenizer(length), training.teacher, seed=recipe.seed),
+        collate=Collator(
+            training.store, model.encoder.tokenizer(recipe.max_tokens), training.teacher, seed=recipe.seed
+        ),
         dev=_dev(training, pairs) if pairs else None,
     )
+
+
+def score_dev(model: TieredEncoder, pairs: ScoredPairs | None) -> dict[str, float]:
+    """Spearman correlation of each tier on scored pairs; nothing without pairs."""
+    if pairs is None:
+        return {}
+    return score_vectors(encode_tiers(model, pairs.first), encode_tiers(model, pairs.second), pairs.scores)
 
 
 def _dev(training: Training, pairs: ScoredPairs) -> Dev:

@@ -77,6 +77,6 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        whole = gradients[0].contiguous()
+        whole = gradients[0].clone()
         distributed.all_reduce(whole)
         return whole[context.part.rank], None

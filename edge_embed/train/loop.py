@@ -169,7 +169,6 @@ class _Trainer(transformers.Trainer):
         if self._job.dev is None:
             return {}
         scores = dict(self._job.dev.score())
-        self.model.train()
         scores[MEAN] = sum(scores.values()) / len(scores)
         self._monitor.scored(self.state.global_step, scores)
         metrics = {f"eval_{name}": score for name, score in scores.items()}
@@ -216,7 +215,10 @@ def _prepare_modules(job: Job) -> None:
         if name.endswith(".pooler"):  # no vector comes from it, and parallel training wants a gradient for all
             module.requires_grad_(False)
         if isinstance(module, transformers.PreTrainedModel) and job.settings.gradient_checkpointing:
-            module.gradient_checkpointing_enable({"use_reentrant": False})
+            module.config.use_cache = False  # else transformers says that the two don't go together
+            # the name in transformers 5.23; before, it was called after gradients
+            enable = getattr(module, "activation_checkpointing_enable", module.gradient_checkpointing_enable)
+            enable({"use_reentrant": False})
 
 
 def _callbacks(job: Job) -> list[transformers.TrainerCallback]:
@@ -247,6 +249,7 @@ def _arguments(job: Job, folder: Path, *, batches: int, save: bool) -> transform
         eval_strategy="steps" if dev else "no",
         eval_steps=dev.every if dev else None,
         load_best_model_at_end=best,
+        restore_callback_states_from_checkpoint=best,
         metric_for_best_model=f"eval_{MEAN}" if best else None,
         greater_is_better=True if best else None,
         save_strategy="steps" if save_every else "no",

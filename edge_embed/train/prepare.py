@@ -11,11 +11,11 @@ from torch.nn import functional
 
 from edge_embed.data.records import BadRows
 from edge_embed.model.checkpoint import Origin
-from edge_embed.model.encoder import load_encoder
+from edge_embed.model.encoder import Encoder, load_encoder
 from edge_embed.model.tiered import TieredEncoder, pooled_states
 from edge_embed.train.fit import fit_heads, leading_directions
 from edge_embed.train.gather import join_processes, main_process_first
-from edge_embed.train.recipe import SELF, LoopSettings, Recipe
+from edge_embed.train.recipe import LoopSettings, Recipe
 from edge_embed.train.store import RowStore
 from edge_embed.train.teacher import VectorCache, teach
 from edge_embed_runtimes.progress import Progress, silent
@@ -61,31 +61,43 @@ def prepare(recipe: Recipe, *, cache: Path | None = None, progress: Progress = s
     """
     join_processes()
     store = RowStore(recipe.data, bad=BadRows(skip=recipe.skip_bad_rows), progress=progress)
-    encoder = load_encoder(recipe.base, attention=fastest_attention())
+    encoder = load_encoder(recipe.base, attention=fastest_attention()).to(device())
     recipe.ladder.check_fits(encoder.layers, encoder.hidden)
-    teacher, encoder_of_teacher = None, encoder
-    if recipe.taught:
-        encoder_of_teacher = encoder if recipe.teacher == SELF else load_encoder(recipe.teacher)
-        with main_process_first():
-            teacher = teach(encoder_of_teacher.to(device()), store, folder=cache, progress=progress)
-    encoder.to(device())
-    basis = torch.eye(encoder_of_teacher.hidden)
-    if recipe.head == "truncate" and encoder_of_teacher is encoder:
-        return Training(recipe, TieredEncoder(encoder, recipe.ladder, recipe.head), store, teacher, basis)
-    sample = store.sample_texts(_FIT_TEXTS, recipe.seed)
-    layers = {tier.layers for tier in recipe.ladder} | {encoder.layers}
+    teacher = _ask_teacher(recipe, encoder, store, cache, progress) if recipe.taught else None
+    if recipe.head == "truncate" and not recipe.other_teacher:
+        model, basis = TieredEncoder(encoder, recipe.ladder, recipe.head), torch.eye(encoder.hidden)
+    else:
+        sample = store.sample_texts(_FIT_TEXTS, recipe.seed)
+        targets = torch.from_numpy(teacher.get(sample)) if teacher and recipe.other_teacher else None
+        model, basis = _fit(recipe, encoder, sample, targets, progress)
+    return Training(recipe, model, store, teacher, basis)
+
+
+def _ask_teacher(
+    recipe: Recipe, encoder: Encoder, store: RowStore, cache: Path | None, progress: Progress
+) -> VectorCache:
+    asked = load_encoder(recipe.teacher).to(device()) if recipe.other_teacher else encoder
+    with main_process_first():
+        return teach(asked, store, max_tokens=recipe.max_tokens, folder=cache, progress=progress)
+
+
+def _fit(
+    recipe: Recipe, encoder: Encoder, sample: list[str], targets: Tensor | None, progress: Progress
+) -> tuple[TieredEncoder, Tensor]:
+    """The model, its heads fitted to another teacher's (n, width) vectors or to its own; and the leading directions."""
+    full = encoder.layers
+    layers = {tier.layers for tier in recipe.ladder} | {full}
     with cutting_quietly():
-        pooled = pooled_states(encoder, sample, layers=layers, progress=progress, stage="fit heads")
+        pooled = pooled_states(
+            encoder, sample, layers=layers, max_tokens=recipe.max_tokens, progress=progress, stage="fit heads"
+        )
     states = {layer: torch.from_numpy(state) for layer, state in pooled.items()}
-    full = encoder.layers if encoder_of_teacher is encoder else None
-    vectors = functional.normalize(states[encoder.layers], dim=-1)
-    if teacher is not None and full is None:
-        vectors = torch.from_numpy(teacher.get(sample))
+    vectors = functional.normalize(states[full], dim=-1) if targets is None else targets
     basis = leading_directions(vectors)
     model = TieredEncoder(encoder, recipe.ladder, recipe.head)
     if recipe.head == "project":
-        fit_heads(model, states, vectors, basis, full=full)
-    return Training(recipe, model, store, teacher, basis)
+        fit_heads(model, states, vectors, basis, full=full if targets is None else None)
+    return model, basis
 
 
 def origin_of(recipe: LoopSettings, store: RowStore) -> Origin:

@@ -4,6 +4,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from edge_embed.data.records import BadRows
 from edge_embed.model.checkpoint import Origin, save_encoder
 from edge_embed.model.encoder import Encoder, load_encoder
@@ -51,6 +53,7 @@ def prepare_pretraining(settings: LoopSettings, *, progress: Progress = silent) 
     store = RowStore(settings.data, bad=BadRows(skip=settings.skip_bad_rows), progress=progress)
     encoder = load_encoder(settings.base, attention=fastest_attention())
     settings.ladder.check_fits(encoder.layers, encoder.hidden)
+    torch.manual_seed(settings.seed)  # of a new head
     head, found = load_masked_words(encoder)
     if not found:
         told = f"{encoder.name} has no saved masked-language head: a new one is tied to its word embeddings"
@@ -70,6 +73,7 @@ def run_pretraining(training: Pretraining, *, work: Path | None = None, monitor:
     """
     settings, encoder = training.settings, training.encoder
     length = min(settings.max_tokens, encoder.settings.max_tokens)
+    torch.manual_seed(settings.seed)  # of the decoder
     job = Job(
         objective=MaskedAutoencoder(
             encoder, training.head, settings.ladder, max_tokens=length, bf16=use_bf16(settings)

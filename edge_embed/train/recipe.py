@@ -173,6 +173,11 @@ class Recipe(LoopSettings):
         return self.method == "srl" and (self.weights.kl > 0 or self.weights.align > 0)
 
     @property
+    def other_teacher(self) -> bool:
+        """Whether the teacher's vectors are needed, and it is another encoder than the base."""
+        return self.taught and self.teacher != SELF
+
+    @property
     def taught(self) -> bool:
         """Whether a teacher's vectors are needed."""
         return self.teacher != NONE and self.weights.use_teacher

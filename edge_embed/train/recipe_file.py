@@ -24,7 +24,7 @@ def read_recipe(path: Path, *, data_folder: Path | None = None) -> dict[str, Any
     """The values of a recipe file, for `make_recipe`.
 
     Args:
-        data_folder: what the recipe's data files are relative to; None for the folder of the recipe.
+        data_folder: what the recipe's files and folders are relative to; None for the folder of the recipe.
 
     Raises:
         RecipeError: the file can't be read, is no TOML, or has something else where tables belong.

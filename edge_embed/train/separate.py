@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_embed.evaluate.separate import SEPARATE_FORMAT, SEPARATE_NAME
 from edge_embed.model.checkpoint import is_checkpoint, save_checkpoint
-from edge_embed.train.finetune import run
+from edge_embed.train.finetune import fine_tune
 from edge_embed.train.gather import is_main_process
 from edge_embed.train.monitor import Monitor
 from edge_embed.train.prepare import prepare
@@ -31,7 +31,7 @@ def train_separately(
         if is_checkpoint(_checkpoint(work, name)):
             continue
         training = prepare(one, progress=progress)
-        model = run(training, work=work / f"{name}.states", monitor=monitor)
+        model = fine_tune(training, work=work / f"{name}.states", monitor=monitor)
         if is_main_process():
             save_checkpoint(model, _checkpoint(work, name), training.origin)
 

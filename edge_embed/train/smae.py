@@ -167,6 +167,8 @@ class MaskedAutoencoder(nn.Module):
         self.decoder = TextDecoder(encoder, max_tokens=max_tokens)
         self._ladder = ladder
         self._bf16 = bf16
+        for layer in list(encoder.backbone.get_submodule(encoder.family.layers))[ladder.top.layers :]:
+            layer.requires_grad_(False)  # no loss reads it, and parallel training wants a gradient for all
 
     def forward(self, batch: MaskedBatch, step: int) -> dict[str, Tensor]:
         """The losses: `loss`, which has a gradient, and that of each tier by its name."""

@@ -99,9 +99,10 @@ def text_key(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def fingerprint(encoder: Encoder) -> str:
+def fingerprint(encoder: Encoder, max_tokens: int) -> str:
     """A hash of all that decides an encoder's vectors: weights, tokenizer, pooling, length."""
-    digest = hashlib.sha256(f"{encoder.settings!r}\n{encoder.tokenizer_json}".encode())
+    length = min(max_tokens, encoder.settings.max_tokens)
+    digest = hashlib.sha256(f"{encoder.settings.pooling} {length}\n{encoder.tokenizer_json}".encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         if ".pooler." not in name:
             digest.update(name.encode())
@@ -109,27 +110,30 @@ def fingerprint(encoder: Encoder) -> str:
     return digest.hexdigest()[:16]
 
 
-def teach(encoder: Encoder, store: RowStore, *, folder: Path | None = None, progress: Progress = silent) -> VectorCache:
+def teach(
+    encoder: Encoder, store: RowStore, *, max_tokens: int, folder: Path | None = None, progress: Progress = silent
+) -> VectorCache:
     """Compute what the cache lacks of the unit vectors of a store's texts.
 
     Args:
+        max_tokens: texts are cut here, so that the teacher sees no more of a long one than its students.
         folder: of the cache; None for `cache_folder()`.
     """
-    cache = VectorCache((folder or cache_folder()) / f"teacher-{fingerprint(encoder)}.sqlite")
+    cache = VectorCache((folder or cache_folder()) / f"teacher-{fingerprint(encoder, max_tokens)}.sqlite")
     done, total = 0, store.count_texts()
     for chunk in store.text_chunks():
         missing = cache.missing(chunk)
         if missing:
-            cache.put(missing, unit_vectors(encoder, missing))
+            cache.put(missing, unit_vectors(encoder, missing, max_tokens=max_tokens))
         done += len(chunk)
         progress("teacher", done, total)
     return cache
 
 
-def unit_vectors(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
+def unit_vectors(encoder: Encoder, texts: Sequence[str], *, max_tokens: int) -> NDArray[np.float32]:
     """The full model's vectors: (n, hidden) float32, unit length."""
     with cutting_quietly():
-        pooled = pooled_states(encoder, texts, layers=(encoder.layers,))
+        pooled = pooled_states(encoder, texts, layers=(encoder.layers,), max_tokens=max_tokens)
     vectors = pooled[encoder.layers]
     unit: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return unit

@@ -19,7 +19,7 @@ from edge_embed.evaluate.sts import read_scored_pairs
 from edge_embed.show_training import TrainingLines
 from edge_embed.train.recipe import LoopSettings, Recipe
 from edge_embed.train.recipe_file import make_recipe, read_recipe
-from edge_embed.train.train import Target, pretrain_encoder, train_checkpoint
+from edge_embed.train.run import Target, pretrain_encoder, train_checkpoint
 from edge_embed_runtimes.progress import silent
 
 HERE = Path(__file__).parent
@@ -35,6 +35,7 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "+ distillation": {**TAUGHT, "head": "project"},
     "+ alignment": {**ALIGNED, "head": "project"},
     "+ smae first": {**ALIGNED, "head": "project", "smae": True},
+    "200k texts": {**ALIGNED, "head": "project", "recipe": "texts.toml"},
 }
 STS = ("sts12", "sts14", "sts16", "stsb_test")
 DEV = ("sts/stsb_dev.tsv", "sick/sick_dev.tsv")
@@ -63,7 +64,8 @@ def main(data: Path, work: Path, arms: Sequence[str], seeds: Sequence[int], *, d
 
 def train(arm: str, data: Path, work: Path, checkpoint: Path, seed: int) -> None:
     """Train one arm."""
-    values = {**read_recipe(HERE / "common.toml", data_folder=data), **ARMS[arm], "seed": seed}
+    arm_values = {"recipe": "common.toml", **ARMS[arm], "seed": seed}
+    values = {**read_recipe(HERE / arm_values.pop("recipe"), data_folder=data), **arm_values}
     if values.pop("smae", False):
         values["base"] = str(pretrained(values, data, work, seed))
     train_checkpoint(make_recipe(Recipe, values), target(checkpoint), monitor=TrainingLines(silent))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_embed.data.sources import Kind
+from edge_embed.train.prepare import Training, prepare
 from edge_embed.train.recipe import Recipe
 from edge_embed.train.recipe_file import sources
 from edge_embed_runtimes.tiers import parse_ladder
@@ -52,6 +53,16 @@ def recipe(tiny_encoder: Path, tiny_text_file: Path) -> Make:
 
     def make(**changes: object) -> Recipe:
         return replace(plain, **changes)
+
+    return make
+
+
+@pytest.fixture
+def short(recipe: Make) -> Callable[..., Training]:
+    """A maker of prepared trainings of eight steps."""
+
+    def make(**changes: object) -> Training:
+        return prepare(recipe(**{"epochs": 2, "max_tokens": 12, **changes}))
 
     return make
 

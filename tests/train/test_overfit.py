@@ -11,7 +11,7 @@ from edge_embed.data.sources import Kind
 from edge_embed.model.checkpoint import load_checkpoint
 from edge_embed.model.tiered import TieredEncoder, encode_tiers
 from edge_embed.train.batches import Rows
-from edge_embed.train.finetune import run
+from edge_embed.train.finetune import fine_tune
 from edge_embed.train.prepare import prepare
 from edge_embed.train.recipe import LossWeights, Recipe
 from edge_embed.train.recipe_file import sources
@@ -71,7 +71,7 @@ def assert_learned(before: Mapping[str, float], after: Mapping[str, float], tier
 def test_srl(make, tables, head):
     training = prepare(make(head=head))
     before = losses_of(training.model, "pairs", tables["pairs"])
-    assert_learned(before, losses_of(run(training), "pairs", tables["pairs"]))
+    assert_learned(before, losses_of(fine_tune(training), "pairs", tables["pairs"]))
 
 
 def test_mrl_trains_the_last_layer_at_every_dimension(make, tables):
@@ -85,14 +85,14 @@ def test_mrl_trains_the_last_layer_at_every_dimension(make, tables):
         return found
 
     before = of_the_last_layer()
-    run(training)
+    fine_tune(training)
     assert_learned(before, of_the_last_layer())
 
 
 def test_2dmse_trains_every_layer_at_every_dimension(make, tables):
     training = prepare(make(method="2dmse", head="truncate", epochs=80))
     before = losses_of(training.model, "pairs", tables["pairs"])
-    assert_learned(before, losses_of(run(training), "pairs", tables["pairs"]))
+    assert_learned(before, losses_of(fine_tune(training), "pairs", tables["pairs"]))
 
 
 def test_separate(make, tables, tmp_path: Path):
@@ -110,7 +110,7 @@ def test_separate(make, tables, tmp_path: Path):
 def test_a_kind_of_rows(make, tables, kind):
     training = prepare(make(kind, epochs=60 if kind == "scored" else 40))
     before = losses_of(training.model, kind, tables[kind])
-    assert_learned(before, losses_of(run(training), kind, tables[kind]))
+    assert_learned(before, losses_of(fine_tune(training), kind, tables[kind]))
 
 
 def test_groups(make, tables):
@@ -123,6 +123,6 @@ def test_groups(make, tables):
         return [losses_of(training.model, "groups", table) for table in tables_of_two]
 
     before = losses()
-    run(training)
+    fine_tune(training)
     for was, now in zip(before, losses(), strict=True):
         assert_learned(was, now)

@@ -252,6 +252,16 @@ def test_every_part_learns(objective, tiny, tiny_texts):
     assert objective.decoder.positions.grad[:longest].abs().sum(1).all()
 
 
+def test_layers_above_the_ladder_take_no_part(objective, tiny, tiny_texts):
+    shallow = MaskedAutoencoder(tiny, objective.head, parse_ladder("1x8,2x16"), max_tokens=64, bf16=False)
+    shallow(collated(tiny, tiny_texts[:5]), 0)["loss"].backward()
+    trained = {name for name, parameter in shallow.named_parameters() if parameter.requires_grad}
+    assert {name for name, parameter in shallow.named_parameters() if parameter.grad is not None} == {
+        name for name in trained if ".pooler." not in name
+    }
+    assert not any(".layer.2." in name for name in trained) and any(".layer.1." in name for name in trained)
+
+
 @torch.no_grad()
 def test_bf16_gives_about_the_same(objective, tiny, tiny_texts):
     batch = collated(tiny, tiny_texts[:5])

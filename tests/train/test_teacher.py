@@ -34,64 +34,72 @@ def asked(monkeypatch) -> list[str]:
     """Every text that the encoder was asked for."""
     texts: list[str] = []
 
-    def ask(encoder, part):
+    def ask(encoder, part, **how):
         texts.extend(part)
-        return unit_vectors(encoder, part)
+        return unit_vectors(encoder, part, **how)
 
     monkeypatch.setattr(module, "unit_vectors", ask)
     return texts
 
 
 def test_each_text_is_asked_once(encoder, store, asked, tiny_texts, tmp_path):
-    cache = teach(encoder, store, folder=tmp_path / "deep" / "er")
+    cache = teach(encoder, store, max_tokens=64, folder=tmp_path / "deep" / "er")
     assert asked == tiny_texts
     assert cache.path.parent == tmp_path / "deep" / "er"
     cache.close()
-    teach(encoder, store, folder=tmp_path / "deep" / "er")
+    teach(encoder, store, max_tokens=64, folder=tmp_path / "deep" / "er")
     assert len(asked) == 64
 
 
 def test_the_vectors_are_those_of_the_encoder(encoder, store, tiny_texts, tmp_path):
-    cache = teach(encoder, store, folder=tmp_path)
+    cache = teach(encoder, store, max_tokens=64, folder=tmp_path)
     texts = [tiny_texts[place] for place in (5, 0, 63, 5)]
     found = cache.get(texts)
     expected = pooled_states(encoder, texts, layers=(3,))[3]
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     assert found.shape == (4, 32) and found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-3)
-    np.testing.assert_allclose(unit_vectors(encoder, texts), expected, atol=1e-6)
+    np.testing.assert_allclose(unit_vectors(encoder, texts, max_tokens=64), expected, atol=1e-6)
+
+
+def test_the_teacher_sees_no_more_of_a_text_than_its_students(encoder, store, tiny_texts, tmp_path):
+    longest = max(tiny_texts, key=len)
+    whole, cut = (teach(encoder, store, max_tokens=limit, folder=tmp_path) for limit in (64, 7))
+    start = " ".join(longest.split()[:5])  # and two special tokens
+    np.testing.assert_allclose(cut.get([longest]), unit_vectors(encoder, [start], max_tokens=64), atol=1e-3)
+    assert whole.path != cut.path and abs(whole.get([longest]) - cut.get([longest])).max() > 0.01
 
 
 def test_a_killed_run_goes_on(encoder, store, asked, tiny_texts, tmp_path, monkeypatch):
     ask = module.unit_vectors
 
-    def die(encoder, part):
+    def die(encoder, part, **how):
         if len(asked) > 30:
             raise KeyboardInterrupt
-        return ask(encoder, part)
+        return ask(encoder, part, **how)
 
     monkeypatch.setattr(module, "unit_vectors", die)
     with pytest.raises(KeyboardInterrupt):
-        teach(encoder, store, folder=tmp_path)
+        teach(encoder, store, max_tokens=64, folder=tmp_path)
     done = len(asked)
     assert 30 < done < 64
     monkeypatch.setattr(module, "unit_vectors", ask)
-    cache = teach(encoder, store, folder=tmp_path)
+    cache = teach(encoder, store, max_tokens=64, folder=tmp_path)
     assert asked == tiny_texts and cache.missing(tiny_texts) == []
 
 
 def test_progress_counts_what_was_there_too(encoder, store, tmp_path):
     expected = [("teacher", done, 126) for done in (*range(20, 121, 20), 126)]
     for told in ([], []):
-        teach(encoder, store, folder=tmp_path, progress=lambda *step, told=told: told.append(step))
+        teach(encoder, store, max_tokens=64, folder=tmp_path, progress=lambda *step, told=told: told.append(step))
         assert told == expected
 
 
 def test_the_cache_stands_where_the_environment_says(encoder, store, monkeypatch, tmp_path, own_cache):
     assert cache_folder() == own_cache
     monkeypatch.setenv("EDGE_EMBED_CACHE", str(tmp_path / "mine"))
-    cache = teach(encoder, store)
-    assert cache.path == tmp_path / "mine" / f"teacher-{fingerprint(encoder)}.sqlite"
+    cache = teach(encoder, store, max_tokens=64)
+    assert cache.path == tmp_path / "mine" / f"teacher-{fingerprint(encoder, 64)}.sqlite"
     monkeypatch.delenv("EDGE_EMBED_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "all"))
     assert cache_folder() == tmp_path / "all" / "edge-embed"
@@ -100,23 +108,24 @@ def test_the_cache_stands_where_the_environment_says(encoder, store, monkeypatch
 
 
 def test_another_encoder_has_another_file(tiny_encoder, encoder):
-    known = {fingerprint(encoder)}
-    assert fingerprint(load_encoder(str(tiny_encoder), attention="eager")) in known
+    known = {fingerprint(encoder, 64)}
+    assert fingerprint(load_encoder(str(tiny_encoder), attention="eager"), 64) in known
     with torch.no_grad():
         encoder.backbone.pooler.dense.weight += 1  # takes no part in the vectors
-    assert fingerprint(encoder) in known
+    assert fingerprint(encoder, 64) in known and fingerprint(encoder, 99) in known  # no text is longer
+    known.add(fingerprint(encoder, 63))
     encoder.settings = TextSettings("cls", encoder.settings.max_tokens)
-    known.add(fingerprint(encoder))
+    known.add(fingerprint(encoder, 64))
     encoder.settings = TextSettings("cls", 12)
-    known.add(fingerprint(encoder))
+    known.add(fingerprint(encoder, 64))
     with torch.no_grad():
         encoder.backbone.embeddings.word_embeddings.weight[7, 7] += 1e-3
-    known.add(fingerprint(encoder))
+    known.add(fingerprint(encoder, 64))
     encoder.cut(2)
-    known.add(fingerprint(encoder))
+    known.add(fingerprint(encoder, 64))
     encoder.hub_tokenizer.add_tokens(["zebra"])
-    known.add(fingerprint(encoder))
-    assert len(known) == 6
+    known.add(fingerprint(encoder, 64))
+    assert len(known) == 7
 
 
 def test_a_vector_that_is_not_there(tmp_path):

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from edge_embed.evaluate.sts import read_scored_pairs
 from edge_embed.model.checkpoint import save_checkpoint
-from edge_embed.train.dev import score_dev
-from edge_embed.train.finetune import run
+from edge_embed.train.finetune import fine_tune, score_dev
 from edge_embed.train.gather import is_main_process, join_processes, wait_for_all
 from edge_embed.train.monitor import Monitor
 from edge_embed.train.prepare import prepare
@@ -58,7 +57,7 @@ def train_checkpoint(
 
     Raises:
         EncoderError, LadderError, DataError, RecipeError: see `edge_embed.train.prepare.prepare` and
-            `edge_embed.train.finetune.run`.
+            `edge_embed.train.finetune.fine_tune`.
         OutputError: something stands at the output, or can't be written.
     """
     with _working(recipe, target) as work:
@@ -70,7 +69,7 @@ def train_checkpoint(
         pairs = read_scored_pairs(recipe.dev) if recipe.dev else None
         training = prepare(recipe, progress=progress)
         before = score_dev(training.model, pairs)
-        model = run(training, work=work, monitor=monitor)
+        model = fine_tune(training, work=work, monitor=monitor)
         if is_main_process():
             save_checkpoint(model, target.output, training.origin, replace=target.replace)
         return Outcome(before, score_dev(model, pairs), training.store.left_out)
