@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.profile import DeviceProfile
 from edge_embed_runtimes.embedder import Embedder
 from edge_embed_runtimes.manifest import MANIFEST_NAME
+from edge_embed_runtimes.tiers import STARBUCKS
 
 VERBS = ("train", "pretrain", "export", "inspect", "verify", "devices", "profile", "embed", "evaluate")
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -75,6 +77,18 @@ def test_every_verb_has_help_with_an_example(verb, option):
     done = CliRunner().invoke(app, [verb, option])
     assert done.exit_code == 0
     assert f"Example: edge-embed {verb} " in " ".join(done.output.split()) + " "
+
+
+def test_the_help_of_train_names_the_recipes_defaults():
+    from edge_embed.train.recipe import Recipe
+
+    told = " ".join(CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "200"}).output.split())
+    for entry in fields(Recipe):
+        default = ",".join(str(tier).split()[1] for tier in STARBUCKS) if entry.name == "ladder" else entry.default
+        if default not in (MISSING, None, False, ()):
+            flag = "tiers" if entry.name == "ladder" else entry.name.replace("_", "-")
+            (line,) = re.findall(rf"--{flag} <[^>]*> ([^│]*)", told)
+            assert re.search(rf"\({re.escape(f'{default:g}' if isinstance(default, float) else str(default))}\b", line)
 
 
 def test_the_list_of_verbs():

@@ -17,35 +17,48 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings", bound="LoopSettings")
 
 Files = list[Path] | None
+_DATA, _LOSS, _LOOP = "Data", "What is learned", "The loop"
+
+
+def _data(text: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=_DATA, show_default=False)
+
+
+def _loss(text: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=_LOSS, show_default=False)
+
+
+def _loop(text: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=_LOOP, show_default=False)
+
+
 Base = Annotated[
     str | None, typer.Argument(help="Encoder: a folder, all-MiniLM-L6-v2, or a hub id.", show_default=False)
 ]
-RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file of settings; flags count before it.")]
-DataFolder = Annotated[Path | None, typer.Option(help="What the recipe's files are relative to; default: the recipe.")]
-Texts = Annotated[Files, typer.Option(help="Plain texts, one a line; a folder stands for its .txt files.")]
-Pairs = Annotated[Files, typer.Option(help="Pairs that mean the same.")]
-Triplets = Annotated[Files, typer.Option(help="Anchor, positive, negative.")]
-Scored = Annotated[Files, typer.Option(help="sentence1, sentence2, score.")]
-Labelled = Annotated[Files, typer.Option(help="sentence1, sentence2, label 0 or 1.")]
-Groups = Annotated[Files, typer.Option(help="Texts that all mean the same.")]
-Tiers = Annotated[str | None, typer.Option(help="Ladder of layers x dimensions, such as 1x32,2x64,3x128.")]
-Epochs = Annotated[float | None, typer.Option(help="Passes over the data.")]
-BatchSize = Annotated[int | None, typer.Option(help="Rows a step and process.")]
-Accumulation = Annotated[int | None, typer.Option(help="Batches a change of the weights.")]
-LearningRate = Annotated[float | None, typer.Option(help="Highest learning rate.")]
-Warmup = Annotated[float | None, typer.Option(help="Share of the steps in which it rises.")]
-MaxTokens = Annotated[int | None, typer.Option(help="Longest text while training, in tokens.")]
-Dropout = Annotated[float | None, typer.Option(help="In every layer.")]
-TrainPrecision = Annotated[Literal["auto", "fp32", "bf16"] | None, typer.Option(help="Of the encoder's products.")]
-Checkpointing = Annotated[
-    bool | None, typer.Option("--gradient-checkpointing", help="Compute twice to save memory.", show_default=False)
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", help="TOML file of settings; a flag counts before it.", show_default=False)
 ]
-SaveEvery = Annotated[int | None, typer.Option(help="Steps between two states to resume from; 0 for none.")]
-Seed = Annotated[int | None, typer.Option(help="Of everything random.")]
-SkipBadRows = Annotated[
-    bool | None, typer.Option("--skip-bad-rows", help="Count bad rows and go on.", show_default=False)
-]
-Board = Annotated[Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard's event files.")]
+DataFolder = Annotated[Path | None, _data("What the recipe's files are relative to; else the recipe itself.")]
+Texts = Annotated[Files, _data("Plain texts, one a line; a folder stands for its .txt files.")]
+Pairs = Annotated[Files, _data("Pairs that mean the same.")]
+Triplets = Annotated[Files, _data("Anchor, positive, negative.")]
+Scored = Annotated[Files, _data("sentence1, sentence2, score.")]
+Labelled = Annotated[Files, _data("sentence1, sentence2, label 0 or 1.")]
+Groups = Annotated[Files, _data("Texts that all mean the same.")]
+SkipBadRows = Annotated[bool | None, _data("Count bad rows and go on.", "--skip-bad-rows")]
+Tiers = Annotated[str | None, _loss("Ladder of layers x dimensions (1x32,2x64,3x128,4x192,5x256,6x384).")]
+MaxTokens = Annotated[int | None, _loss("Longest text while training, in tokens (128).")]
+Epochs = Annotated[float | None, _loop("Passes over the data (3); 0 fits the heads alone.")]
+BatchSize = Annotated[int | None, _loop("Rows a step and process (64).")]
+Accumulation = Annotated[int | None, _loop("Batches a change of the weights (1).")]
+LearningRate = Annotated[float | None, _loop("Highest learning rate (0.0002).")]
+Warmup = Annotated[float | None, _loop("Share of the steps in which it rises (0.1).")]
+Dropout = Annotated[float | None, _loop("In every layer (0).")]
+TrainPrecision = Annotated[Literal["auto", "fp32", "bf16"] | None, _loop("Of the encoder's products (auto).")]
+Checkpointing = Annotated[bool | None, _loop("Compute twice to save memory.", "--gradient-checkpointing")]
+SaveEvery = Annotated[int | None, _loop("Steps between two states to resume from (500); 0 for none.")]
+Seed = Annotated[int | None, _loop("Of everything random (0).")]
+Board = Annotated[Path | None, _loop("Folder for TensorBoard's event files.", "--tensorboard")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a training that was broken off.")]
 _KINDS = ("texts", "pairs", "triplets", "scored", "labelled", "groups")
 _NO_SETTINGS = {*_KINDS, "output", "recipe", "data_folder", "weight", "tensorboard", "resume", "force", "as_json"}
@@ -67,14 +80,14 @@ def train(
     tiers: Tiers = None,
     method: Annotated[
         Literal["srl", "2dmse", "mrl", "separate"] | None,
-        typer.Option(help="srl: every tier; 2dmse, mrl, separate: the baselines."),
+        _loss("srl: every tier; 2dmse, mrl, separate: the baselines (srl)."),
     ] = None,
     head: Annotated[
-        Literal["project", "truncate"] | None, typer.Option(help="How a tier's vector is made of its layer.")
+        Literal["project", "truncate"] | None, _loss("How a tier's vector is made of its layer (project).")
     ] = None,
-    teacher: Annotated[str | None, typer.Option(help="self, an encoder, or none.")] = None,
-    weight: Annotated[list[str] | None, typer.Option(help="Of a part of the loss, such as align=2.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of every softmax over cosines.")] = None,
+    teacher: Annotated[str | None, _loss("self, an encoder, or none (self).")] = None,
+    weight: Annotated[list[str] | None, _loss("Of task, kl, distill, directions or align, such as align=2.")] = None,
+    temperature: Annotated[float | None, _loss("Of every softmax over cosines (0.05).")] = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     accumulation: Accumulation = None,
@@ -85,9 +98,9 @@ def train(
     precision: TrainPrecision = None,
     gradient_checkpointing: Checkpointing = None,
     save_every: SaveEvery = None,
-    dev: Annotated[Path | None, typer.Option(help="Scored pairs; tiers are scored before and after.")] = None,
-    dev_every: Annotated[int | None, typer.Option(help="Also score every so many steps.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Scorings without a better mean, then stop.")] = None,
+    dev: Annotated[Path | None, _loop("Scored pairs; tiers are scored before and after.")] = None,
+    dev_every: Annotated[int | None, _loop("Also score every so many steps (0: don't).")] = None,
+    patience: Annotated[int | None, _loop("Scorings without a better mean, then stop (0: never).")] = None,
     seed: Seed = None,
     tensorboard: Board = None,
     resume: Resume = False,
