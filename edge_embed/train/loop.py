@@ -90,14 +90,18 @@ def run_loop(job: Job, *, work: Path | None = None, monitor: Monitor | None = No
     join_processes()
     _prepare_modules(job)
     plan = plan_of(job)
-    if not len(plan):
-        return
+    if len(plan):
+        _train(job, plan, work, monitor or Quiet())
+    job.objective.cpu().eval()
+
+
+def _train(job: Job, plan: Plan, work: Path | None, monitor: Monitor) -> None:
     with ExitStack() as stack:
         folder = work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         trainer = _Trainer(
             job=job,
             plan=plan,
-            monitor=monitor or Quiet(),
+            monitor=monitor,
             model=job.objective,
             args=_arguments(job, folder, batches=len(plan), save=work is not None),
             eval_dataset=RowDataset(job.store),  # never read: `evaluate` is our own
@@ -107,7 +111,6 @@ def run_loop(job: Job, *, work: Path | None = None, monitor: Monitor | None = No
         trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
         state = last_state(folder)
         trainer.train(resume_from_checkpoint=str(state) if state else None)
-    job.objective.cpu().eval()
 
 
 def plan_of(job: Job) -> Plan:
@@ -232,7 +235,7 @@ def _arguments(job: Job, folder: Path, *, batches: int, save: bool) -> transform
     best = bool(dev and dev.patience)
     steps = -(-batches // settings.accumulation)
     save_every = dev.every if dev and best else settings.save_every if save else 0
-    return transformers.TrainingArguments(
+    arguments = transformers.TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.accumulation,
@@ -259,3 +262,5 @@ def _arguments(job: Job, folder: Path, *, batches: int, save: bool) -> transform
         disable_tqdm=True,
         report_to="none",
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # several GPUs are for several processes; a batch can't be split
+    return arguments
