@@ -1,6 +1,7 @@
 """Read lines of text from files, plain or gzipped, and name the place where one is wrong."""
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,7 +9,13 @@ from typing import IO
 
 from edge_embed_runtimes.errors import DataError
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _BYTE_ORDER_MARK = "\ufeff"  # spreadsheets write it in front of UTF-8
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can spell a text: JSON and Parquet can hold lone surrogates, which it can't."""
+    return text.isascii() or not _SURROGATE.search(text)
 
 
 def text_files(places: Iterable[Path]) -> tuple[Path, ...]:

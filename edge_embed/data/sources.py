@@ -1,12 +1,12 @@
 """Where training data comes from, and its rows as texts with a score, a label, or neither."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, get_args
 
+from edge_embed.data.lines import is_unicode
 from edge_embed.data.records import BadRows, Record, read_records
 from edge_embed_runtimes.errors import DataError, RecipeError
 
@@ -14,7 +14,6 @@ Kind = Literal["texts", "pairs", "triplets", "scored", "labelled", "groups"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _TRUTHS = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
-_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell what UTF-8 can't
 _LABELS_TOLD = 5
 
 
@@ -247,7 +246,7 @@ def _written(cell: object) -> str:
 
 
 def _check_unicode(text: str, column: str) -> None:
-    if not text.isascii() and _SURROGATE.search(text):
+    if not is_unicode(text):
         raise DataError(f"column {column!r} has a lone surrogate, expected valid Unicode: write the file anew")
 
 

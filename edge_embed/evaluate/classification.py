@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed.data.lines import is_unicode
 from edge_embed.data.records import read_records
 from edge_embed.evaluate.models import TieredModel, encode_once
 from edge_embed_runtimes.errors import DataError
@@ -175,7 +176,7 @@ def _read(path: Path) -> LabelledTexts:
         where = f"{path}, line {record.line}"
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{where}: column 'text' is {text!r:.60}, expected a text")
-        if any("\ud800" <= letter <= "\udfff" for letter in text):  # JSON can spell what UTF-8 can't
+        if not is_unicode(text):
             raise DataError(f"{where}: the text has a lone surrogate, expected valid Unicode: write the file anew")
         if not _spell(label):
             raise DataError(f"{where}: column 'label' is {label!r:.60}, expected a word or a number")

@@ -1,8 +1,6 @@
 """What can be scored: a checkpoint, a bundle, or a foreign encoder, all as one small protocol."""
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +13,7 @@ from edge_embed_runtimes.errors import EncoderError
 from edge_embed_runtimes.manifest import Engine, Precision
 from edge_embed_runtimes.options import list_options
 from edge_embed_runtimes.progress import Progress, silent
-from edge_embed_runtimes.tokenizer import TextCut, check_texts
+from edge_embed_runtimes.tokenizer import check_texts, cutting_quietly
 
 if TYPE_CHECKING:
     from edge_embed.model.tiered import TieredEncoder
@@ -102,7 +100,7 @@ class CheckpointModel:
         from edge_embed.model.tiered import encode_tiers
 
         check_texts(texts)
-        with _cutting_quietly():
+        with cutting_quietly():
             return encode_tiers(self._model, texts, progress=progress)
 
 
@@ -138,7 +136,7 @@ class BundleModel:
         for tier in self._bundle.manifest.ladder:
             rows = np.empty((len(texts), tier.dim), dtype=np.float32)
             with (
-                _cutting_quietly(),
+                cutting_quietly(),
                 Embedder.open(self._bundle, tier=tier.name, engine=self.engine, precision=self.precision) as embedder,
             ):
                 for chunk in _chunks(len(texts)):
@@ -204,11 +202,3 @@ class ForeignModel:
 def _chunks(texts: int) -> Iterator[slice]:
     for start in range(0, texts, _CHUNK_TEXTS):
         yield slice(start, min(start + _CHUNK_TEXTS, texts))
-
-
-@contextmanager
-def _cutting_quietly() -> Iterator[None]:
-    """Cut long texts without a word, as every published evaluation does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TextCut)
-        yield

@@ -1,6 +1,5 @@
 """Retrieval on data sets in the layout of BEIR (arXiv 2104.08663): exact search, scored as trec_eval does."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pytrec_eval import RelevanceEvaluator
 
-from edge_embed.data.lines import numbered_lines
+from edge_embed.data.lines import is_unicode
 from edge_embed.data.records import read_records
 from edge_embed.evaluate.models import TieredModel, Vectors, encode_once
 from edge_embed_runtimes.errors import DataError
@@ -232,30 +231,25 @@ def _find(folder: Path, *names: str) -> Path:
 def _read_texts(path: Path) -> dict[str, str]:
     """Id to title and text, in the order of the file."""
     texts: dict[str, str] = {}
-    for number, line in numbered_lines(path):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        name, text = _parse(line, where)
+    for record in read_records(str(path)):
+        where = f"{path}, line {record.line}"
+        name, text = _entry(record.cells, where)
         if name in texts:
             raise DataError(f"{where}: the _id {name!r} stands in an earlier line as well, expected each once")
         texts[name] = text
     return texts
 
 
-def _parse(line: str, where: str) -> tuple[str, str]:
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: no JSON ({error}), expected an object such as {_EXAMPLE}") from error
-    if not isinstance(entry, dict):
-        raise DataError(f"{where}: found {line.strip()!r:.60}, expected an object such as {_EXAMPLE}")
-    values = {"title": "", **{key: entry[key] for key in ("_id", "title", "text") if key in entry}}
+def _entry(cells: Mapping[str, object], where: str) -> tuple[str, str]:
+    """The id of a document or a query, and its title and text."""
+    values: dict[str, str] = {}
     for key in ("_id", "text", "title"):
-        if not isinstance(values.get(key), str):
-            raise DataError(f"{where}: {key} is {values.get(key)!r:.60}, expected a string as in {_EXAMPLE}")
+        value = cells.get(key, "" if key == "title" else None)
+        if not isinstance(value, str):
+            raise DataError(f"{where}: {key} is {value!r:.60}, expected a string as in {_EXAMPLE}")
+        values[key] = value
     text = f"{values['title']} {values['text']}".strip()
-    if any("\ud800" <= letter <= "\udfff" for letter in text):  # JSON can spell what UTF-8 can't
+    if not is_unicode(text):
         raise DataError(f"{where}: the text has a lone surrogate, expected valid Unicode: write the file anew")
     return values["_id"], text
 
