@@ -144,7 +144,7 @@ def tiny_tokenizer(model_type: str) -> "transformers.PreTrainedTokenizerFast":
 
 @pytest.fixture(scope="session")
 def tiny_family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A maker of transformers folders by model type: seeded, 4 layers, hidden size 32, texts of up to 64 tokens.
+    """A maker of transformers folders by model type: seeded, 4 layers, hidden size 32, texts of up to 80 tokens.
 
     Every weight is random, biases and norms among them, and no activation in a config is the default; each folder
     holds the masked-language head as well.
@@ -159,16 +159,16 @@ def tiny_family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         torch.manual_seed(0)
         own = {
             "bert": {"hidden_act": "relu"},
-            "roberta": {"hidden_act": "relu", "max_position_embeddings": 66, "type_vocab_size": 1},
-            "xlm-roberta": {"hidden_act": "relu", "max_position_embeddings": 66, "type_vocab_size": 1},
-            "mpnet": {"hidden_act": "relu", "max_position_embeddings": 66},
+            "roberta": {"hidden_act": "relu", "max_position_embeddings": 82, "type_vocab_size": 1},
+            "xlm-roberta": {"hidden_act": "relu", "max_position_embeddings": 82, "type_vocab_size": 1},
+            "mpnet": {"hidden_act": "relu", "max_position_embeddings": 82},
             "distilbert": {"activation": "relu", "hidden_dim": 64},
             # a token and four on each side, fewer than most texts have
             "modernbert": {"classifier_activation": "relu", "local_attention": 8},
         }
         common = {
             "vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
-            "intermediate_size": 64, "max_position_embeddings": 64, "initializer_range": 0.3,
+            "intermediate_size": 64, "max_position_embeddings": 80, "initializer_range": 0.3,
         }  # fmt: skip
         for name in ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"):
             common[name] = getattr(tokenizer, name)

@@ -88,17 +88,25 @@ class Encoder(nn.Module):
 
         Args:
             input_ids: (batch, tokens) int64, padded at the right.
-            attention_mask: (batch, tokens) int64 of 1 and 0, or an additive (batch, 1, 1, tokens) float mask (not for
-                ModernBERT, which would take it for the mask of its local attention too).
+            attention_mask: (batch, tokens) int64 of 1 and 0, or an additive (batch, 1, 1, tokens) float mask.
 
         Returns:
             `layers + 1` tensors (batch, tokens, hidden).
         """
         types = {"token_type_ids": torch.zeros_like(input_ids)} if self.family.token_types else {}
+        additive = attention_mask.ndim == 4
+        mask = self._masks(attention_mask) if additive and self.family.local_attention else attention_mask
         output = self.backbone(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, return_dict=True, **types
+            input_ids=input_ids, attention_mask=mask, output_hidden_states=True, return_dict=True, **types
         )
         return (*self._normed(output.hidden_states[:-1]), output.last_hidden_state)
+
+    def _masks(self, additive: Tensor) -> Mapping[str, Tensor]:
+        """The mask of each kind of layer, by the config's word for it; transformers makes none from an additive one."""
+        places = torch.arange(additive.shape[-1], device=additive.device)
+        far = (places[:, None] - places).abs() > self.backbone.config.sliding_window
+        hidden = torch.where(far, torch.finfo(additive.dtype).min, 0.0)
+        return {"full_attention": additive, "sliding_attention": torch.minimum(additive, hidden)}
 
     def _normed(self, states: Sequence[Tensor]) -> Sequence[Tensor]:
         if self.family.final_norm is None:

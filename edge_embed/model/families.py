@@ -39,6 +39,7 @@ class Family:
         token_types: whether the backbone takes `token_type_ids`.
         spare_positions: rows of the position table that no token uses; the longest text is shorter by them.
         final_norm: dotted name of a norm that only the last state has gone through; None where there is none.
+        local_attention: whether some layers see near tokens alone; their config has a `sliding_window`.
         sdpa: whether transformers has fused attention for it; without, it always runs the eager one.
         model: what loads the backbone.
     """
@@ -48,6 +49,7 @@ class Family:
     token_types: bool = False
     spare_positions: int = 0
     final_norm: str | None = None
+    local_attention: bool = False
     sdpa: bool = True
     model: type[transformers.PreTrainedModel] = transformers.AutoModel
 
@@ -86,7 +88,7 @@ FAMILIES = {
     "xlm-roberta": Family("encoder.layer", _roberta_head("roberta"), token_types=True, spare_positions=2),
     "distilbert": Family("transformer.layer", _DISTILBERT_HEAD),
     "mpnet": Family("encoder.layer", _roberta_head("mpnet"), spare_positions=2, sdpa=False, model=MPNetModel),
-    "modernbert": Family("layers", _MODERNBERT_HEAD, final_norm="final_norm"),
+    "modernbert": Family("layers", _MODERNBERT_HEAD, final_norm="final_norm", local_attention=True),
 }
 """By the `model_type` of the config. MiniLM is a BERT."""
 

@@ -45,6 +45,31 @@ class BertEncoderConfig(TextEncoderConfig):
     """BERT and MiniLM."""
 
 
+@_register("roberta", TASK)
+class RobertaEncoderConfig(TextEncoderConfig):
+    """RoBERTa; its positions are counted from the padding's id, so an example must not hold that id."""
+
+
+@_register("xlm-roberta", TASK)
+class XlmRobertaEncoderConfig(RobertaEncoderConfig):
+    """XLM-RoBERTa, multilingual E5 and BGE-M3."""
+
+
+@_register("distilbert", TASK)
+class DistilBertEncoderConfig(TextEncoderConfig):
+    """DistilBERT."""
+
+
+@_register("mpnet", TASK)
+class MPNetEncoderConfig(TextEncoderConfig):
+    """MPNet, whose attention adds a bias by the distance of tokens."""
+
+
+@_register("modernbert", TASK)
+class ModernBertEncoderConfig(TextEncoderConfig):
+    """ModernBERT, with rotary positions, and local attention in most layers."""
+
+
 def config_for(config: transformers.PretrainedConfig) -> TextEncoderConfig:
     """The export's description of an encoder.
 

@@ -10,6 +10,7 @@ from edge_embed.model.tiered import TieredEncoder
 from edge_embed_export import openvino as to_openvino
 from edge_embed_export.calibrate import ChannelRange, observe
 from edge_embed_export.condition import condition
+from edge_embed_export.fuse import fuse
 from edge_embed_export.graph import export_ladder, save
 from edge_embed_export.quantize import quantize
 from edge_embed_export.share import write_onnx, write_openvino
@@ -30,6 +31,7 @@ class Compiler:
 
     def __init__(self, model: TieredEncoder, batches: Sequence[Batch], scratch: Path, progress: Progress) -> None:
         self._ladder = model.ladder
+        self._heads = int(model.encoder.backbone.config.num_attention_heads)
         self._batches = batches
         self._scratch = scratch
         self._progress = progress
@@ -70,7 +72,7 @@ class Compiler:
     def _write_onnx(self, graph: ir.Model, precision: Precision, target: Path) -> dict[str, int]:
         if precision == "int8":
             graph = quantize(graph, self._ranges(graph))
-        return write_onnx(graph, self._ladder, target)
+        return write_onnx(fuse(graph, self._heads), self._ladder, target)
 
     def _write_openvino(self, graph: ir.Model, precision: Precision, target: Path) -> dict[str, int]:
         model = to_openvino.read(save(graph, self._scratch / f"{target.name}.onnx"))

@@ -15,10 +15,11 @@ from torch.nn import functional
 
 from edge_embed.model.tiered import TieredEncoder
 from edge_embed_export.architectures import config_for
+from edge_embed_export.linear import HEAD_PREFIX
+from edge_embed_export.simplify import simplify
 from edge_embed_runtimes.tiers import Tier
 
 OPSET = 20
-HEAD_PREFIX = "head."
 _BACKBONE = "model.encoder.backbone."
 
 
@@ -52,9 +53,10 @@ def export_ladder(model: TieredEncoder) -> ir.Model:
     Inputs `input_ids` and `attention_mask`, (batch, tokens) int64; each output (batch, dim) float32, unit length.
     """
     config = config_for(model.encoder.backbone.config)
+    positions = model.encoder.backbone.config.max_position_embeddings - model.encoder.family.spare_positions
     axes = {
         "batch": torch.export.Dim("batch", min=1, max=1 << 16),
-        "tokens": torch.export.Dim("tokens", min=1, max=model.encoder.backbone.config.max_position_embeddings),
+        "tokens": torch.export.Dim("tokens", min=1, max=positions),
     }
     shapes = {name: {axis: axes[label] for axis, label in free.items()} for name, free in config.inputs.items()}
     with _quiet():
@@ -77,6 +79,7 @@ def export_ladder(model: TieredEncoder) -> ir.Model:
         node.name = _readable_name(node)
         node.metadata_props.clear()  # they hold stack traces
         node.doc_string = None
+    simplify(graph)
     return graph
 
 

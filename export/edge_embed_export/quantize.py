@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edge_embed_export.calibrate import ChannelRange
-from edge_embed_export.linear import Linear, add_constant, by_input, constant, find_linears, new_node
+from edge_embed_export.linear import Linear, add_constant, by_input, constant, find_linears, input_of, new_node
 
 _CONTRIB = "com.microsoft"
 _TABLE_ROWS = 256
@@ -58,9 +58,11 @@ def symmetric(weight: NDArray[np.float32], *, axis: int) -> tuple[NDArray[np.int
 
 def _quantize_group(graph: ir.Graph, group: list[Linear], found: ChannelRange) -> None:
     x, params = group[0].x, affine(found)
+    cut = x.producer()
+    source = input_of(cut) if cut is not None and cut.op_type == "Clip" else x  # the bytes end where the cut would
     scale = add_constant(graph, f"{x.name}.scale", np.asarray(params.scale))
     zero = add_constant(graph, f"{x.name}.zero", np.asarray(params.zero_point))
-    node, quantized = new_node("QuantizeLinear", [x, scale, zero], f"{x.name}.quantized")
+    node, quantized = new_node("QuantizeLinear", [source, scale, zero], f"{x.name}.quantized")
     graph.insert_before(group[0].product, [node])
     for linear in group:
         weight, weight_scale = symmetric(linear.weight, axis=0)

@@ -28,7 +28,7 @@ def test_a_product_with_a_bias_is_a_linear(total):
     assert found.name == found.product.name == "mine"
     assert found.x is graph.inputs[0]
     assert found.out is graph.outputs[0]
-    assert found.sum.op_type == "Add"
+    assert found.out.producer().op_type == "Add"
     np.testing.assert_array_equal(found.weight, [[1, 2, 3], [4, 5, 6]])
     np.testing.assert_array_equal(found.bias, [7, 8, 9])
     assert not found.stays_float
@@ -42,15 +42,47 @@ def test_a_product_with_a_bias_is_a_linear(total):
         ("y = MatMul(x, w)", "z = Relu(y)", "out = Add(z, b)"),
         ("y = MatMul(x, w)", "z = Add(y, b)", "out = Mul(y, z)"),
         ("y = MatMul(x, w)", "out = Add(y, b2)"),
+        ("out = MatMul(x, w)",),
+    ],
+    ids=["activated", "doubled", "not-next", "used-twice", "2d-bias", "last"],
+)
+def test_a_product_without_a_bias_of_its_own_is_one_too(lines):
+    graph = graph_of(*lines)
+    (found,) = find_linears(graph)
+    assert found.out is found.product.outputs[0]
+    np.testing.assert_array_equal(found.bias, np.zeros(3))
+    found.replace(graph, np.ones((2, 3), np.float32), np.ones(3, np.float32))  # there is no bias to replace
+    (again,) = find_linears(graph)
+    np.testing.assert_array_equal(again.weight, np.ones((2, 3)))
+    np.testing.assert_array_equal(again.bias, np.zeros(3))
+
+
+def test_weight_and_bias_can_be_replaced():
+    graph = graph_of("[mine] y = MatMul(x, w)", "out = Add(b, y)")
+    (found,) = find_linears(graph)
+    found.replace(graph, found.weight * 2, found.bias * 3)
+    (again,) = find_linears(graph)
+    np.testing.assert_array_equal(again.weight, [[2, 4, 6], [8, 10, 12]])
+    np.testing.assert_array_equal(again.bias, [21, 24, 27])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
         ("y = MatMul(x, w3)", "out = Add(y, b)"),
         ("y = MatMul(x, other)", "out = Add(y, b)"),
         ("y = Mul(x, other)", "out = Add(y, b)"),
-        ("out = MatMul(x, w)",),
     ],
-    ids=["head", "no-bias", "not-next", "used-twice", "2d-bias", "3d-weight", "no-constant", "no-product", "last"],
+    ids=["3d-weight", "no-constant", "no-product"],
 )
 def test_anything_else_is_none(lines):
     assert find_linears(graph_of(*lines)) == []
+
+
+def test_a_head_is_none():
+    graph = graph_of("y = MatMul(x, w)", "out = Relu(y)")
+    graph[0].name = "head.demi"
+    assert find_linears(graph) == []
 
 
 def test_linears_of_one_input_make_a_group():
@@ -72,9 +104,9 @@ def test_the_prefix_keeps_a_product_in_float():
 
 
 def test_a_product_without_input_has_no_x():
-    product, add = ir.node("MatMul", [None, None], name="lost"), ir.node("Add", [None, None])
+    product = ir.node("MatMul", [None, None], name="lost")
     with pytest.raises(ValueError, match="lost has no input"):
-        _ = Linear(product, add, np.zeros((1, 1), np.float32), np.zeros(1, np.float32)).x
+        _ = Linear(product, product.outputs[0], np.zeros((1, 1), np.float32), np.zeros(1, np.float32)).x
 
 
 def test_new_constants_and_nodes_belong_to_the_graph():
@@ -89,3 +121,9 @@ def test_new_constants_and_nodes_belong_to_the_graph():
     node, out = new_node("Cast", [value], "cast", domain="mine", to=1)
     assert (node.name, out.name, node.domain, node.attributes["to"].as_int()) == ("cast", "cast", "mine", 1)
     assert node.outputs == (out,)
+
+
+def test_a_name_that_is_taken_gets_a_number():
+    graph = graph_of("out = MatMul(x, w)")
+    names = [add_constant(graph, "mine", np.zeros(2, np.float32)).name for _ in range(3)]
+    assert names == ["mine", "mine.1", "mine.2"]

@@ -114,8 +114,6 @@ def test_eager_is_fused_attention(folder, batch):
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_an_additive_mask_gives_the_same(tiny_family, ids, attention, model_type):
-    if model_type == "modernbert":
-        pytest.skip("its local attention needs a mask of its own")
     encoder = load_encoder(str(tiny_family(model_type)), attention=attention)
     input_ids, mask = padded(ids, encoder.tokenizer().pad_id)
     additive = (1 - mask[:, None, None].float()) * torch.finfo(torch.float32).min
@@ -125,12 +123,12 @@ def test_an_additive_mask_gives_the_same(tiny_family, ids, attention, model_type
 
 def test_the_longest_text_fills_the_positions(folder):
     encoder = load_encoder(str(folder))
-    assert encoder.settings == TextSettings("mean", 64)
-    texts = torch.full((1, 64), 20)
+    assert encoder.settings == TextSettings("mean", 80)
+    texts = torch.full((1, 80), 20)
     assert all(torch.isfinite(state).all() for state in run(encoder, (texts, torch.ones_like(texts))))
     if not hasattr(encoder.backbone, "rotary_emb"):  # else there is no table to run out of
         with pytest.raises((IndexError, RuntimeError)):
-            run(encoder, (torch.full((1, 65), 20), torch.ones(1, 65, dtype=torch.int64)))
+            run(encoder, (torch.full((1, 81), 20), torch.ones(1, 81, dtype=torch.int64)))
 
 
 @pytest.mark.parametrize("limit", [None, 7])
