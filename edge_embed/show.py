@@ -189,22 +189,26 @@ def _is_number(cell: str) -> bool:
 
 
 def print_grades(manifest: Manifest) -> None:
-    """Print a bundle's grades."""
+    """Print a bundle's grades, and what it missed."""
+    passport = manifest.passport
     print_table(
-        f"cosine to the torch encoder over {manifest.passport.grades[0].texts} texts",
-        ["tier", "graph", "mean", "min", "invari-\nance", "score"],
+        f"cosine to the torch encoder over {passport.grades[0].texts} texts",
+        ["tier", "graph", "mean", "1st per-\ncentile", "min", "invari-\nance", "score"],
         [
             [
                 grade.tier,
                 f"{grade.engine} {grade.precision}",
                 f"{grade.cosine_mean:.5f}",
+                f"{grade.cosine_p1:.5f}",
                 f"{grade.cosine_min:.5f}",
                 f"{grade.invariance:.1e}",
                 "" if grade.score is None else f"{grade.score:.4f}",
             ]
-            for grade in manifest.passport.grades
+            for grade in passport.grades
         ],
     )
+    if passport.missed:
+        print_table("gates that were missed, and allowed to be", [""], [[line] for line in passport.missed])
 
 
 def print_manifest(manifest: Manifest) -> None:
@@ -218,6 +222,8 @@ def print_manifest(manifest: Manifest) -> None:
         ["head", manifest.head],
         ["pooling", f"{manifest.pooling}, up to {manifest.max_tokens} tokens"],
         ["files", f"{len(manifest.files)}, {total / 1e6:.1f} MB"],
+        ["calibrated on", f"{manifest.passport.calibration.texts} texts"],
+        *([["untrained", ", ".join(manifest.passport.untrained)]] if manifest.passport.untrained else []),
         ["written by", ", ".join(f"{library} {version}" for library, version in manifest.versions.items())],
     ]
     print_table("bundle", ["", ""], rows)
@@ -226,7 +232,7 @@ def print_manifest(manifest: Manifest) -> None:
     if cross:
         names = [tier.name for tier in manifest.ladder]
         rows = [[query, *(f"{cross[query][document]:.4f}" for document in names)] for query in names]
-        print_table(f"query tier against document tier, {manifest.passport.scored_on}", ["", *names], rows)
+        print_table(f"query tier against document tier, {', '.join(manifest.passport.scored_on)}", ["", *names], rows)
 
 
 def print_checkpoint(place: Path, description: Mapping[str, Any]) -> None:

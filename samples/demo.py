@@ -12,7 +12,8 @@ import numpy as np
 from rich.console import Console
 
 from edge_embed import Budget, Embedder
-from edge_embed.evaluate.sts import ScoredPairs, read_scored_pairs
+from edge_embed.evaluate.evaluation import Sets
+from edge_embed.evaluate.sts import read_scored_pairs
 from edge_embed.model.checkpoint import describe_checkpoint, is_checkpoint
 from edge_embed.show import bars, describe_choice, draw_ladder, print_ladder, print_table, rungs
 from edge_embed.show_training import TrainingLines
@@ -39,9 +40,9 @@ console = Console(highlight=False, soft_wrap=True)
 def main(out: Path) -> None:
     """Run every step; each leaves its result in `out`."""
     started = time.perf_counter()
-    pairs = read_scored_pairs(SCORED)
+    sets = Sets(sts=(read_scored_pairs(SCORED),))
     train_step(out / "checkpoint")
-    bundle = export_step(out / "checkpoint", out / "bundle", pairs)
+    bundle = export_step(out / "checkpoint", out / "bundle", sets)
     profile = profile_step(bundle, out / "profile.json")
     search_step(bundle, profile)
     heading("6. The ladder on this device")
@@ -67,7 +68,7 @@ def train_step(folder: Path) -> None:
     print_table(f"Spearman on {SCORED.name}", ["tier", "heads fitted", "trained"], rows)
 
 
-def export_step(checkpoint: Path, folder: Path, pairs: ScoredPairs) -> Bundle:
+def export_step(checkpoint: Path, folder: Path, sets: Sets) -> Bundle:
     """Step 3: compile a graph for each tier, engine and precision."""
     heading("3. Export for ONNX Runtime and OpenVINO, int8 and fp32")
     try:
@@ -78,7 +79,7 @@ def export_step(checkpoint: Path, folder: Path, pairs: ScoredPairs) -> Bundle:
     except BundleError:
         pass
     with bars() as progress:
-        settings = ExportSettings(calibrate=TEXTS, pairs=pairs)
+        settings = ExportSettings(calibrate=TEXTS, sets=sets)
         export_bundle(checkpoint, folder, settings, replace=True, progress=progress)
     return Bundle(folder)
 

@@ -204,11 +204,15 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path
 def tiny_bundle(
     tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, tiny_text_file: Path, tiny_scored_file: Path
 ) -> Path:
-    """The tiny checkpoint compiled for both engines in both precisions, with scores."""
+    """The tiny checkpoint compiled for both engines in every precision, with scores."""
+    from edge_embed.evaluate.evaluation import Sets
     from edge_embed.evaluate.sts import read_scored_pairs
     from edge_embed_export.build import ExportSettings, export_bundle
+    from edge_embed_runtimes.manifest import PRECISIONS, Gates
 
     folder = tmp_path_factory.mktemp("bundle") / "tiny"
-    settings = ExportSettings(calibrate=(tiny_text_file,), pairs=read_scored_pairs(tiny_scored_file))
+    sets = Sets(sts=(read_scored_pairs(tiny_scored_file),))
+    loose = Gates(cosine_mean=0.995, cosine_min=0.98, score_drop=1, monotone=False)  # its weights are random
+    settings = ExportSettings(calibrate=(tiny_text_file,), precisions=PRECISIONS, sets=sets, gates=loose)
     export_bundle(tiny_checkpoint, folder, settings)
     return folder

@@ -111,7 +111,7 @@ def test_version(edge_embed):
         ["train", "encoder"],
         ["train", "encoder", "-o", "out", "--epochs", "many"],
         ["train", "encoder", "-o", "out", "--head", "round"],
-        ["export", "checkpoint", "-o", "out"],
+        ["export", "checkpoint"],
         ["embed", "bundle", "texts.txt", "-o", "out.npy", "--engine", "tflite"],
         ["embed", "bundle", "texts.txt", "-o", "out.npy", "--threads", "0"],
         ["profile", "bundle", "-o", "out.json", "--tokens", "16,long"],
@@ -205,7 +205,8 @@ def test_train_then_export(
 
     words = ["export", "checkpoint", "-o", "bundle", "--calibrate", tiny_text_file.parent,
              "--engines", "onnx", "--precisions", "int8"]  # fmt: skip
-    done = edge_embed(*words, "--scored", tiny_scored_file, "--gate-mean", "0.9", "--gate-min", "0.5")
+    done = edge_embed(*words, "--sts", tiny_scored_file, "--allow-below-gate",
+                      "--gate-mean", "0.9", "--gate-min", "0.5", "--gate-drop", "1")  # fmt: skip
     assert done.code == 0, done.err
     assert done.err == ""
     assert "cosine to the torch encoder over 64 texts" in done.out
@@ -213,7 +214,8 @@ def test_train_then_export(
     passport = Bundle(tmp_path / "bundle").manifest.passport
     assert [grade.tier for grade in passport.grades] == ["demi", "short"]
     assert (passport.gates.cosine_mean, passport.gates.cosine_min) == (0.9, 0.5)
-    assert passport.scored_on == "scored"
+    assert passport.gates.score_drop == 1
+    assert passport.scored_on == ("scored",)
     assert "bundle exists already" in error_line(edge_embed(*words))
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "bundle"}
 
@@ -375,10 +377,10 @@ def test_verify(edge_embed, tiny_bundle):
     assert done.code == 0
     assert done.err == ""
     assert "FAILED" not in done.out
-    assert done.out.count(" ok ") == 25
+    assert done.out.count(" ok ") == 37
     found = edge_embed("verify", tiny_bundle, "--json").json
     assert found["passed"] is True
-    assert len(found["findings"]) == 25
+    assert len(found["findings"]) == 37
     assert found["findings"][0].keys() == {"what", "passed", "found"}
 
 

@@ -120,7 +120,8 @@ def test_a_bundles_tables_fit_a_narrow_pipe(capsys, tiny_bundle):
     assert f"over {manifest.passport.grades[0].texts} texts" in out
     rows = [" ".join(row) for row in lines(out)]
     for grade in manifest.passport.grades:
-        row = f"{grade.tier} {grade.engine} {grade.precision} {grade.cosine_mean:.5f} {grade.cosine_min:.5f}"
+        cosines = f"{grade.cosine_mean:.5f} {grade.cosine_p1:.5f} {grade.cosine_min:.5f}"
+        row = f"{grade.tier} {grade.engine} {grade.precision} {cosines}"
         assert any(found.startswith(row) for found in rows)
     print_manifest(manifest)
     out = capsys.readouterr().out

@@ -2,45 +2,73 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from edge_embed.cli.common import Force, Json, Output, app, print_json, say, words
+
+_GATES, _SETS = "What must hold", "What tiers are scored on, in float and in every graph"
+
+
+def _gate(text: str) -> Any:
+    return typer.Option(help=text, rich_help_panel=_GATES)
+
+
+def _set(text: str) -> Any:
+    return typer.Option(help=text, rich_help_panel=_SETS)
 
 
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Folder that 'edge-embed train' wrote.")],
     output: Output,
-    calibrate: Annotated[list[Path], typer.Option(help="Texts like those you will embed; files or folders.")],
-    scored: Annotated[Path | None, typer.Option(help="Scored pairs for the passport.")] = None,
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Texts like those you will embed; files or folders. Else texts of our own.", show_default=False
+        ),
+    ] = None,
     engines: Annotated[str, typer.Option(help="Which engines.")] = "onnx,openvino",
-    precisions: Annotated[str, typer.Option(help="Which precisions.")] = "int8,fp32",
-    gate_mean: Annotated[float, typer.Option(help="Least mean cosine to the torch encoder.")] = 0.995,
-    gate_min: Annotated[float, typer.Option(help="Least cosine of any text.")] = 0.98,
+    precisions: Annotated[str, typer.Option(help="Which of int8, fp16 and fp32.")] = "int8,fp32",
+    tiers: Annotated[
+        str | None, typer.Option(help="Other layers x dimensions than the checkpoint's.", show_default=False)
+    ] = None,
+    sts: Annotated[list[Path] | None, _set("TSV with sentence1, sentence2, score.")] = None,
+    retrieval: Annotated[list[Path] | None, _set("Folder in BEIR layout.")] = None,
+    classification: Annotated[list[Path] | None, _set("Folder of train.tsv and test.tsv: text, label.")] = None,
+    gate_mean: Annotated[float, _gate("Least mean cosine to the torch encoder.")] = 0.9985,
+    gate_min: Annotated[float, _gate("Least cosine of any text.")] = 0.99,
+    gate_drop: Annotated[float, _gate("Most that a score may lie below the float encoder's.")] = 0.003,
+    allow_below_gate: Annotated[
+        bool, typer.Option("--allow-below-gate", help="Write the bundle all the same, marked.", rich_help_panel=_GATES)
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Compile a checkpoint into a bundle: one graph per tier, engine and precision.
 
-    Example: edge-embed export checkpoint -o bundle --calibrate texts.txt --engines onnx --precisions int8
+    Example: edge-embed export checkpoint -o bundle --calibrate texts.txt --sts scored.tsv --engines onnx
     """
     from edge_embed.extras import require
 
     require("export", "optimum", "onnx_ir", "nncf", "openvino")
+    from edge_embed.cli.scoring import read_sets
     from edge_embed.data.lines import text_files
-    from edge_embed.evaluate.sts import read_scored_pairs
     from edge_embed.show import bars, print_grades
     from edge_embed_export.build import ExportSettings, export_bundle
+    from edge_embed_export.calibrate import sample_texts
     from edge_embed_runtimes.manifest import Gates
+    from edge_embed_runtimes.tiers import parse_ladder
 
     settings = ExportSettings(
-        calibrate=text_files(calibrate),
+        calibrate=text_files(calibrate or [sample_texts()]),
         engines=words(engines),
         precisions=words(precisions),
-        pairs=read_scored_pairs(scored) if scored else None,
-        gates=Gates(cosine_mean=gate_mean, cosine_min=gate_min),
+        sets=read_sets(sts, retrieval, classification),
+        gates=Gates(cosine_mean=gate_mean, cosine_min=gate_min, score_drop=gate_drop),
+        allow_below_gate=allow_below_gate,
+        ladder=parse_ladder(tiers) if tiers else None,
     )
     with bars() as progress:
         manifest = export_bundle(checkpoint, output, settings, replace=force, progress=progress)

@@ -39,9 +39,6 @@ def evaluate(
     Example: edge-embed evaluate bundle other --name ours --name theirs --sts sts.tsv --picture scores.png
     """
     names = _names(models, name)
-    if not sts and not retrieval and not classification:
-        raise typer.BadParameter("name at least one --sts file, --retrieval folder or --classification folder")
-
     from edge_embed.evaluate.evaluation import check_cross, to_json
     from edge_embed.evaluate.evaluation import evaluate as score
     from edge_embed.evaluate.opening import open_model
@@ -50,7 +47,9 @@ def evaluate(
     from edge_embed.show_scores import draw_scores, print_scores
     from edge_embed_runtimes.files import writing_file
 
-    sets = _read(sts or (), retrieval or (), classification or ())
+    sets = read_sets(sts, retrieval, classification)
+    if sets is None:
+        raise typer.BadParameter("name at least one --sts file, --retrieval folder or --classification folder")
     opened = [open_model(place, engine=engine, precision=precision) for place in models]
     for model, called in zip(opened, names, strict=True) if cross_tier else ():
         check_cross(model, sets, name=called)
@@ -77,15 +76,17 @@ def _names(models: Sequence[str], names: Sequence[str] | None) -> Sequence[str]:
     return names or models
 
 
-def _read(sts: Sequence[Path], retrieval: Sequence[Path], classification: Sequence[Path]) -> "Sets":
-    """Read all sets before any model is opened, so that a wrong row costs no time."""
+def read_sets(sts: Folders, retrieval: Folders, classification: Folders) -> "Sets | None":
+    """What to score on, if anything; it is read before any model is opened, so that a wrong row costs no time."""
+    if not (sts or retrieval or classification):
+        return None
     from edge_embed.evaluate.classification import read_classification
     from edge_embed.evaluate.evaluation import Sets
     from edge_embed.evaluate.retrieval import read_retrieval
     from edge_embed.evaluate.sts import read_scored_pairs
 
     return Sets(
-        sts=tuple(map(read_scored_pairs, sts)),
-        retrieval=tuple(map(read_retrieval, retrieval)),
-        classification=tuple(map(read_classification, classification)),
+        sts=tuple(map(read_scored_pairs, sts or ())),
+        retrieval=tuple(map(read_retrieval, retrieval or ())),
+        classification=tuple(map(read_classification, classification or ())),
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,22 +12,34 @@ from pathlib import Path
 import numpy as np
 
 from edge_embed.data.lines import read_lines
-from edge_embed.evaluate.sts import ScoredPairs
+from edge_embed.evaluate.evaluation import Sets, evaluate
+from edge_embed.evaluate.models import CheckpointModel
 from edge_embed.model.checkpoint import Origin, load_checkpoint, space_of
 from edge_embed.model.tiered import TieredEncoder, encode_tiers
 from edge_embed_export.calibrate import LEAST_TEXTS, calibration_texts
 from edge_embed_export.card import write_card
-from edge_embed_export.compiler import Compiler
+from edge_embed_export.compiler import STATIC, Compiler, Int8
 from edge_embed_export.layout import CANARIES_NAME, CARD_NAME, TOKENIZER_NAME, graph_path, place, weights_path
-from edge_embed_export.verify import PARITY_TEXTS, Yardstick, check_gates, cross, grade_graph
+from edge_embed_export.operations import count_operations
+from edge_embed_export.reshape import reshape_ladder
+from edge_embed_export.verify import (
+    PARITY_TEXTS,
+    Scores,
+    Yardstick,
+    grade_graph,
+    main_scores,
+    mean_cross,
+    missed_gates,
+)
 from edge_embed_runtimes.bundle import sha256_of
-from edge_embed_runtimes.errors import DataError, EngineError, RecipeError
+from edge_embed_runtimes.errors import DataError, EngineError, GateMissed, RecipeError
 from edge_embed_runtimes.files import check_target, writing_folder
 from edge_embed_runtimes.manifest import (
     ENGINES,
     MANIFEST_NAME,
     PRECISIONS,
     BundleFile,
+    Calibration,
     Engine,
     Gates,
     Grade,
@@ -37,7 +50,7 @@ from edge_embed_runtimes.manifest import (
 )
 from edge_embed_runtimes.progress import Progress, silent
 from edge_embed_runtimes.tiers import Ladder
-from edge_embed_runtimes.tokenizer import Tokenizer
+from edge_embed_runtimes.tokenizer import Batch
 
 _CANARIES = (
     "A bicycle leans on the wall.",
@@ -54,8 +67,10 @@ class ExportSettings:
 
     Attributes:
         calibrate: files of plain texts like those the bundle will see; they fix the int8 ranges and measure parity.
-        pairs: scored pairs for the passport's scores; None leaves them out.
+        sets: what tiers are scored on, in float and in every graph; None leaves scores out.
         gates: what every graph must reach.
+        allow_below_gate: write the bundle all the same, with what was missed in its passport.
+        ladder: other tiers than the checkpoint was trained for; None for its own.
 
     Raises:
         EngineError, RecipeError: an unknown or empty list of engines or precisions.
@@ -64,9 +79,11 @@ class ExportSettings:
 
     calibrate: tuple[Path, ...]
     engines: tuple[Engine, ...] = ENGINES
-    precisions: tuple[Precision, ...] = PRECISIONS
-    pairs: ScoredPairs | None = None
+    precisions: tuple[Precision, ...] = ("int8", "fp32")
+    sets: Sets | None = None
     gates: Gates = field(default_factory=Gates)
+    allow_below_gate: bool = False
+    ladder: Ladder | None = None
 
     def __post_init__(self) -> None:
         if not self.engines or not set(self.engines) <= set(ENGINES):
@@ -89,53 +106,133 @@ def export_bundle(
 
     Raises:
         CheckpointError: no usable checkpoint there.
+        LadderError: other tiers than the checkpoint can give.
         DataError: calibration texts are missing or too few.
-        GateMissed: a graph is further from the torch encoder than its gate allows.
+        GateMissed: a graph misses a gate, and that is not allowed.
         OutputError: something stands at `output` and `replace` is off, it can't be written, or the disk is full.
+
+    Warns:
+        UntrainedTier: a tier that the checkpoint was not trained for.
     """
     check_target(output, replace=replace)
     model, origin = load_checkpoint(checkpoint, attention="eager")
+    untrained = reshape_ladder(model, settings.ladder) if settings.ladder else ()
     texts = list(dict.fromkeys(text for path in settings.calibrate for text in read_lines(path)))
     calibration = calibration_texts(texts)
-    tokenizer = model.encoder.tokenizer()
-    with writing_folder(output, replace=replace) as folder:
-        with tempfile.TemporaryDirectory(prefix=".scratch.", dir=folder.parent) as scratch:
-            compiler = Compiler(model, list(tokenizer.batches(calibration)), Path(scratch), progress)
-            graphs = _write_graphs(compiler, model.ladder, settings, folder)
+    batches = list(model.encoder.tokenizer().batches(calibration))
+    with (
+        writing_folder(output, replace=replace) as folder,
+        tempfile.TemporaryDirectory(prefix=".scratch.", dir=folder.parent) as scratch,
+    ):
+        compiler = Compiler(model, batches, Path(scratch), progress)
+        assembly = _Assembly(model, settings, compiler, folder, progress)
+        assembly.grade_float(_held_out(texts, calibration))
+        for precision in settings.precisions:
+            for engine in settings.engines:
+                assembly.add(engine, precision)
+        passport = dataclasses.replace(
+            assembly.passport(),
+            calibration=_describe_calibration(settings, batches),
+            operations=count_operations(compiler.plain, model.ladder),
+            untrained=untrained,
+        )
+        if passport.missed and not settings.allow_below_gate:
+            raise GateMissed(_refusal(passport.missed))
         (folder / TOKENIZER_NAME).write_text(model.encoder.tokenizer_json, encoding="utf-8")
-        passport = _grade(model, settings, _held_out(texts, calibration), tokenizer, folder, progress)
-        check_gates(passport.grades, settings.gates)
         _write_canaries(model, folder / CANARIES_NAME)
-        manifest = _describe(model, origin, passport)
+        manifest = _describe(model, origin, passport, assembly.files)
         write_card(folder / CARD_NAME, manifest, origin)
-        manifest = dataclasses.replace(manifest, files=(*_single_files(folder), *graphs))
+        manifest = dataclasses.replace(manifest, files=(*_single_files(folder), *assembly.files))
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 
 
-def _grade(
-    model: TieredEncoder,
-    settings: ExportSettings,
-    texts: Sequence[str],
-    tokenizer: Tokenizer,
-    folder: Path,
-    progress: Progress,
-) -> Passport:
-    """Grade every graph against the torch encoder, on texts spread over all that were given."""
-    chosen = [texts[i] for i in np.linspace(0, len(texts) - 1, min(PARITY_TEXTS, len(texts))).astype(int)]
-    yardstick = Yardstick(chosen, encode_tiers(model, chosen, progress=progress), tokenizer, settings.pairs)
-    jobs = [(tier, e, p) for p in settings.precisions for e in settings.engines for tier in model.ladder]
-    grades: list[Grade] = []
-    for done, (tier, engine, precision) in enumerate(jobs):
-        progress("verify", done, len(jobs))
-        grades.append(grade_graph(folder, tier, engine, precision, yardstick))
-    progress("verify", len(jobs), len(jobs))
-    pairs = settings.pairs
-    return Passport(
-        grades=tuple(grades),
-        gates=settings.gates,
-        cross={} if pairs is None else cross(encode_tiers(model, [*pairs.first, *pairs.second]), pairs),
-        scored_on=None if pairs is None else pairs.name,
+class _Assembly:
+    """Writes and grades graphs, an engine and precision at a time."""
+
+    def __init__(
+        self, model: TieredEncoder, settings: ExportSettings, compiler: Compiler, folder: Path, progress: Progress
+    ) -> None:
+        self._model = model
+        self._settings = settings
+        self._compiler = compiler
+        self._folder = folder
+        self._progress = progress
+        self._reference: Scores = {}
+        self._cross: dict[str, dict[str, float]] = {}
+        self._grades: list[Grade] = []
+        self._ways: dict[str, Int8] = {}
+        self.files: list[BundleFile] = []
+
+    def grade_float(self, texts: Sequence[str]) -> None:
+        """Find the float vectors of texts spread over all of these, and the float scores."""
+        chosen = [texts[i] for i in np.linspace(0, len(texts) - 1, min(PARITY_TEXTS, len(texts))).astype(int)]
+        expected = encode_tiers(self._model, chosen, progress=self._progress)
+        sets = self._settings.sets
+        self._yardstick = Yardstick(chosen, expected, self._model.encoder.tokenizer(), sets)
+        if sets is not None:
+            crossed = bool(sets.sts or sets.retrieval)
+            found = evaluate(CheckpointModel(self._model), sets, name="float", cross=crossed, progress=self._progress)
+            self._reference, self._cross = main_scores(found), mean_cross(found)
+
+    def add(self, engine: Engine, precision: Precision) -> None:
+        """Write the graphs of one engine and precision; of int8, the fastest that pass every gate."""
+        target, gates = self._folder / place(engine, precision), self._settings.gates
+        tiers_alone = dataclasses.replace(gates, monotone=False)
+        for how in self._compiler.ways(engine) if precision == "int8" else (STATIC,):
+            shutil.rmtree(target, ignore_errors=True)
+            reads = self._compiler.write(engine, precision, target, how)
+            grades = self._grade(engine, precision)
+            if not missed_gates(grades, self._reference, tiers_alone):
+                break
+        self._grades += grades
+        self._ways |= {target.name: how} if precision == "int8" else {}
+        self.files += self._entries(engine, precision, reads)
+
+    def passport(self) -> Passport:
+        """All that was found."""
+        return Passport(
+            grades=tuple(self._grades),
+            gates=self._settings.gates,
+            missed=tuple(missed_gates(self._grades, self._reference, self._settings.gates)),
+            reference=self._reference,
+            cross=self._cross,
+            kept_float={folder: how.keep for folder, how in self._ways.items()},
+            compiled={folder: how.form for folder, how in self._ways.items()},
+        )
+
+    def _grade(self, engine: Engine, precision: Precision) -> list[Grade]:
+        stage, tiers, grades = f"verify {place(engine, precision)}", self._model.ladder.tiers, []
+        for done, tier in enumerate(tiers):
+            self._progress(stage, done, len(tiers))
+            grades.append(grade_graph(self._folder, tier, engine, precision, self._yardstick))
+        self._progress(stage, len(tiers), len(tiers))
+        return grades
+
+    def _entries(self, engine: Engine, precision: Precision, reads: dict[str, int]) -> list[BundleFile]:
+        """The manifest's entries for the graphs and the weights of one engine and precision."""
+        weights = _entry(self._folder, weights_path(engine, precision), "weights")
+        entries = [dataclasses.replace(weights, engine=engine, precision=precision)]
+        for tier in self._model.ladder:
+            graph = _entry(self._folder, graph_path(tier, engine, precision), "graph")
+            graph = dataclasses.replace(graph, tier=tier.name, engine=engine, precision=precision)
+            entries.append(dataclasses.replace(graph, reads_bytes=reads[tier.name]))
+        return entries
+
+
+def _refusal(missed: Sequence[str]) -> str:
+    advice = (
+        "nothing was written; calibrate with texts nearer to yours, lower the gate, or pass --allow-below-gate, "
+        "which writes the bundle and marks it"
+    )
+    return "\n".join([f"{len(missed)} gates were missed:", *(f"  {line}" for line in missed), advice])
+
+
+def _describe_calibration(settings: ExportSettings, batches: Sequence[Batch]) -> Calibration:
+    return Calibration(
+        texts=sum(len(batch.rows) for batch in batches),
+        tokens=sum(int(batch.attention_mask.sum()) for batch in batches),
+        files={path.name: sha256_of(path) for path in settings.calibrate},
     )
 
 
@@ -146,7 +243,7 @@ def _write_canaries(model: TieredEncoder, path: Path) -> None:
     path.write_text(json.dumps(content, indent=None, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _describe(model: TieredEncoder, origin: Origin, passport: Passport) -> Manifest:
+def _describe(model: TieredEncoder, origin: Origin, passport: Passport, files: Sequence[BundleFile]) -> Manifest:
     return Manifest(
         name=f"{Path(origin.base_model).name}-{len(model.ladder)}-tiers",
         base_model=Path(origin.base_model).name,
@@ -155,25 +252,10 @@ def _describe(model: TieredEncoder, origin: Origin, passport: Passport) -> Manif
         pooling=model.encoder.settings.pooling,
         max_tokens=model.encoder.settings.max_tokens,
         ladder=model.ladder,
-        files=(),
+        files=tuple(files),
         passport=passport,
         versions={library: version(library) for library in _LIBRARIES},
     )
-
-
-def _write_graphs(compiler: Compiler, ladder: Ladder, settings: ExportSettings, folder: Path) -> tuple[BundleFile, ...]:
-    """Write every graph and weights file; returns their entries in the manifest."""
-    entries = []
-    for precision in settings.precisions:
-        for engine in settings.engines:
-            reads = compiler.write(engine, precision, folder / place(engine, precision))
-            weights = _entry(folder, weights_path(engine, precision), "weights")
-            entries.append(dataclasses.replace(weights, engine=engine, precision=precision))
-            for tier in ladder:
-                graph = _entry(folder, graph_path(tier, engine, precision), "graph")
-                graph = dataclasses.replace(graph, tier=tier.name, engine=engine, precision=precision)
-                entries.append(dataclasses.replace(graph, reads_bytes=reads[tier.name]))
-    return tuple(entries)
 
 
 def _single_files(folder: Path) -> tuple[BundleFile, ...]:

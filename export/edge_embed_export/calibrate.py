@@ -18,6 +18,12 @@ LEAST_TEXTS = 32
 MOST_TEXTS = 512
 
 
+def sample_texts() -> Path:
+    """The folder of texts that are taken where the user names none: sentences about everyday things, in English."""
+    here = Path(__file__).resolve()
+    return next(place for place in (here.parent / "texts", here.parents[2] / "samples" / "texts") if place.is_dir())
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelRange:
     """Smallest and largest value of each channel over all tokens: two arrays (channels,)."""

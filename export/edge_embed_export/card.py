@@ -1,9 +1,11 @@
 """The model card of a bundle."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from edge_embed.model.checkpoint import Origin
-from edge_embed_runtimes.manifest import Manifest
+from edge_embed_runtimes.manifest import Grade, Manifest
 
 _CARD = """# {name}
 
@@ -18,15 +20,21 @@ with Embedder.open("path/to/this/folder", budget=Budget(latency_ms=5)) as embedd
 
 Pooling: {pooling}. Heads: {head}. A text longer than {max_tokens} tokens is cut there, with a warning.
 
+## Tiers
+
+| tier | layers x dimensions | operations, 32 tokens | |
+|---|---|---|---|
+{tiers}
+
 ## Grades
 
 Cosine to the float vectors of the torch encoder over {texts} texts; invariance is the largest difference of a value
-between a text alone and in a batch.{scored}
+between a text alone, in batches, and on another number of threads. Int8 was calibrated on {calibrated} texts.{scored}
 
-| tier | size | engine | precision | mean cosine | min cosine | invariance | score |
-|---|---|---|---|---|---|---|---|
+| tier | engine | precision | MB alone | mean cosine | 1st percentile | min cosine | invariance | score | in float |
+|---|---|---|---|---|---|---|---|---|---|
 {grades}
-{cross}
+{missed}{cross}
 ## Trained on
 
 Encoder: `{base}`. Files: {data}.
@@ -42,12 +50,6 @@ texts holds for this bundle, too.
 def write_card(path: Path, manifest: Manifest, origin: Origin) -> None:
     """Write the card of a bundle from its manifest."""
     passport = manifest.passport
-    rows = [
-        f"| {grade.tier} | {tier.layers}x{tier.dim} | {grade.engine} | {grade.precision} | {grade.cosine_mean:.5f} "
-        f"| {grade.cosine_min:.5f} | {grade.invariance:.1e} | {'' if grade.score is None else f'{grade.score:.4f}'} |"
-        for grade in passport.grades
-        for tier in [manifest.ladder.find(grade.tier)]
-    ]
     text = _CARD.format(
         name=manifest.name,
         base=manifest.base_model,
@@ -56,13 +58,37 @@ def write_card(path: Path, manifest: Manifest, origin: Origin) -> None:
         pooling=manifest.pooling,
         head=manifest.head,
         max_tokens=manifest.max_tokens,
+        tiers="\n".join(
+            f"| {tier.name} | {tier.layers}x{tier.dim} | {passport.operations[tier.name] / 1e6:.0f} million "
+            f"| {'untrained' if tier.name in passport.untrained else ''} |"
+            for tier in manifest.ladder
+        ),
         texts=passport.grades[0].texts,
-        scored=f" Score: Spearman correlation on `{passport.scored_on}`." if passport.scored_on else "",
-        grades="\n".join(rows),
+        calibrated=passport.calibration.texts,
+        scored=f" Score: mean over {', '.join(passport.scored_on)}." if passport.scored_on else "",
+        grades="\n".join(_grade_row(manifest, grade) for grade in passport.grades),
+        missed=_missed(passport.missed),
         cross=_cross_table(passport.cross),
         data=", ".join(f"`{name}`" for name in origin.data) or "none",
     )
     path.write_text(text, encoding="utf-8")
+
+
+def _grade_row(manifest: Manifest, grade: Grade) -> str:
+    graph = manifest.graph(manifest.ladder.find(grade.tier), grade.engine, grade.precision)
+    alone = graph.size_bytes + graph.reads_bytes if graph else 0
+    floats = [scores[grade.tier] for scores in manifest.passport.reference.values()]
+    return (
+        f"| {grade.tier} | {grade.engine} | {grade.precision} | {alone / 1e6:.1f} | {grade.cosine_mean:.5f} "
+        f"| {grade.cosine_p1:.5f} | {grade.cosine_min:.5f} | {grade.invariance:.1e} "
+        f"| {'' if grade.score is None else f'{grade.score:.4f}'} | {f'{fmean(floats):.4f}' if floats else ''} |"
+    )
+
+
+def _missed(missed: Sequence[str]) -> str:
+    if not missed:
+        return ""
+    return "\n".join(["\n## Below the gates\n", *(f"- {line}" for line in missed)]) + "\n"
 
 
 def _cross_table(cross: dict[str, dict[str, float]]) -> str:

@@ -115,10 +115,9 @@ def smooth(
     """Divide the channels that come out of some operators by factors that the weights of the Linears there take up."""
     for group in by_input(find_linears(graph)):
         x, writer = group[0].x, group[0].x.producer()
-        weights = [linear.weight for linear in group if not linear.stays_float]
-        if writer is None or writer.op_type not in behind or not weights:
+        if writer is None or writer.op_type not in behind:
             continue
-        factors = smoothing_factors(ranges[x.name or ""], weights, strength)
+        factors = smoothing_factors(ranges[x.name or ""], [linear.weight for linear in group], strength)
         products = [linear.product for linear in group]
         scale = np.reciprocal(factors)
         if writer.op_type == "LayerNormalization" and all(use.node in products for use in x.uses()):

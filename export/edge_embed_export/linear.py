@@ -6,8 +6,6 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-FLOAT_PREFIX = "float."
-"""Nodes whose name begins so stay in float in every precision."""
 HEAD_PREFIX = "head."
 """Products whose name begins so map pooled states to a tier's vectors; they stay in float."""
 
@@ -32,11 +30,6 @@ class Linear:
     def x(self) -> ir.Value:
         """The input, (batch, tokens, inputs)."""
         return input_of(self.product)
-
-    @property
-    def stays_float(self) -> bool:
-        """Whether this product was set apart from quantization."""
-        return self.name.startswith(FLOAT_PREFIX)
 
     @property
     def name(self) -> str:

@@ -3,11 +3,11 @@
 import io
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
-from edge_embed_export.linear import FLOAT_PREFIX, HEAD_PREFIX
+from edge_embed_export.linear import HEAD_PREFIX
 from edge_embed_runtimes.engines import openvino as _first  # noqa: F401  # it keeps OpenVINO from reporting its use
 from edge_embed_runtimes.tiers import Ladder
 from edge_embed_runtimes.tokenizer import Batch
@@ -25,8 +25,8 @@ def read(onnx_path: Path) -> openvino.Model:
     return openvino.Core().read_model(str(onnx_path))
 
 
-def quantize(model: openvino.Model, batches: Sequence[Batch]) -> openvino.Model:
-    """Int8 by NNCF's post-training quantization of a conditioned graph.
+def quantize(model: openvino.Model, batches: Sequence[Batch], keep: Collection[str] = ()) -> openvino.Model:
+    """Int8 by NNCF's post-training quantization of a conditioned graph, but for the products named in `keep`.
 
     The graph is smoothed and its strong neurons are stacked already, so NNCF's own smoothing and bias correction are
     off: mean cosine at six layers of all-MiniLM-L6-v2 .9937 with them on the plain graph, .9990 so.
@@ -40,8 +40,7 @@ def quantize(model: openvino.Model, batches: Sequence[Batch]) -> openvino.Model:
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(data),
             ignored_scope=nncf.IgnoredScope(
-                patterns=[f".*{re.escape(prefix)}.*" for prefix in (FLOAT_PREFIX, HEAD_PREFIX)],
-                validate=False,
+                names=sorted(keep), patterns=[f"{re.escape(HEAD_PREFIX)}.*"], validate=False
             ),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 disable_bias_correction=True,
@@ -63,14 +62,24 @@ def _drop_cuts(model: openvino.Model) -> None:
             node.input(0).replace_source_output(source)
 
 
-def write_tiers(model: openvino.Model, ladder: Ladder, folder: Path) -> list[Path]:
-    """Write one `.xml` with a `.bin` of its own for each tier, the smallest first; returns the `.xml` paths."""
+def compress(model: openvino.Model) -> openvino.Model:
+    """Int8 weights alone, for OpenVINO's own quantization of activations while it runs, token by token in groups."""
+    with _quiet():
+        return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+
+
+def write_tiers(model: openvino.Model, ladder: Ladder, folder: Path, *, half: bool = False) -> list[Path]:
+    """Write one `.xml` with a `.bin` of its own for each tier, the smallest first; returns the `.xml` paths.
+
+    Args:
+        half: store float weights as float16.
+    """
     results = {output.get_any_name(): output.get_node() for output in model.outputs}
     paths = []
     for tier in ladder:
         one = openvino.Model([results[tier.name]], model.get_parameters(), tier.name)
         path = folder / f"{tier.name}.xml"
-        openvino.serialize(one, str(path), str(path.with_suffix(".bin")))
+        openvino.save_model(one, path, compress_to_fp16=half)
         paths.append(path)
     return paths
 

@@ -1,6 +1,6 @@
 """Int8 for ONNX Runtime: every range fixed, so that a text's vector can't depend on its batch."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ class Affine:
     zero_point: np.uint8
 
 
-def quantize(model: ir.Model, ranges: Mapping[str, ChannelRange]) -> ir.Model:
+def quantize(model: ir.Model, ranges: Mapping[str, ChannelRange], keep: Collection[str] = ()) -> ir.Model:
     """A copy of a conditioned float graph with int8 products and embedding tables.
 
     Products: unsigned activations with one fixed range, signed weights with a scale for each output channel, in
@@ -31,9 +31,10 @@ def quantize(model: ir.Model, ranges: Mapping[str, ChannelRange]) -> ir.Model:
 
     Args:
         ranges: what `observe` found in this very graph.
+        keep: names of products that stay in float.
     """
     ready = model.clone()
-    for group in by_input([linear for linear in find_linears(ready.graph) if not linear.stays_float]):
+    for group in by_input([linear for linear in find_linears(ready.graph) if linear.name not in keep]):
         _quantize_group(ready.graph, group, ranges[group[0].x.name or ""])
     for node in list(ready.graph):
         if node.op_type == "Gather":

@@ -2,18 +2,20 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
-from typing import Literal, get_args
+from statistics import fmean
+from typing import Any, Literal, get_args
 
 from edge_embed_runtimes.errors import BundleDamaged, BundleError, BundleTooNew, EdgeEmbedError
 from edge_embed_runtimes.tiers import Ladder, Tier
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST_NAME = "manifest.json"
 
 Engine = Literal["onnx", "openvino"]
-Precision = Literal["int8", "fp32"]
+Precision = Literal["int8", "fp16", "fp32"]
 Role = Literal["graph", "weights", "tokenizer", "canaries", "card"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -53,9 +55,10 @@ class Grade:
     """How one tier does on one engine in one precision, found at export.
 
     Attributes:
-        cosine_mean, cosine_min: to the float vectors of the torch encoder, over `texts` texts.
-        invariance: largest difference of a value between a text alone and in a batch.
-        score: Spearman correlation on the pairs that the export was given; None where it was given none.
+        cosine_mean, cosine_p1, cosine_min: mean, first percentile and minimum of the cosine to the float vectors of the
+            torch encoder, over `texts` texts.
+        invariance: largest difference of a value between a text alone, in batches, and on another number of threads.
+        scores: set to score, each as high as 1; empty where the export was given no set.
     """
 
     tier: str
@@ -63,44 +66,101 @@ class Grade:
     precision: Precision
     texts: int
     cosine_mean: float
+    cosine_p1: float
     cosine_min: float
     invariance: float
-    score: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def score(self) -> float | None:
+        """The mean of the scores; None where there are none."""
+        return fmean(self.scores.values()) if self.scores else None
 
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """What every grade had to reach for the export to succeed."""
+    """What the export holds every grade against.
 
-    cosine_mean: float = 0.995
-    cosine_min: float = 0.98
+    Attributes:
+        cosine_mean, cosine_min: the least.
+        invariance: the most.
+        score_drop: how far a score may lie below that of the float encoder.
+        monotone: whether a tier may not score below a smaller one.
+    """
+
+    cosine_mean: float = 0.9985
+    cosine_min: float = 0.99
     invariance: float = 1e-6
+    score_drop: float = 0.003
+    monotone: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The texts that fixed the ranges of int8; `files` is file name to sha256 of all that were offered."""
+
+    texts: int = 0
+    tokens: int = 0
+    files: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Passport:
-    """What the export measured.
+    """What the export measured, and how it compiled.
 
     Attributes:
         grades: one for each tier, engine and precision.
-        gates: what they had to reach.
-        cross: Spearman correlation of query tier (outer key) against document tier (inner key); empty without pairs.
-        scored_on: the name of the pairs behind the scores; None where there were none.
+        gates: what they were held against.
+        missed: each gate that was missed and allowed to be, in words.
+        reference: set to tier to the score of the torch encoder in float.
+        cross: score of query tier (outer key) against document tier (inner key), mean over the sets; empty without.
+        operations: tier to multiplications and additions for a text of 32 tokens.
+        untrained: tiers that the checkpoint was not trained for.
+        kept_float: of int8, folder of the graphs to the products that stayed in float.
+        compiled: of int8, folder of the graphs to how they were quantized.
     """
 
     grades: tuple[Grade, ...] = ()
     gates: Gates = field(default_factory=Gates)
+    missed: tuple[str, ...] = ()
+    reference: dict[str, dict[str, float]] = field(default_factory=dict)
     cross: dict[str, dict[str, float]] = field(default_factory=dict)
-    scored_on: str | None = None
+    calibration: Calibration = field(default_factory=Calibration)
+    operations: dict[str, int] = field(default_factory=dict)
+    untrained: tuple[str, ...] = ()
+    kept_float: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    compiled: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.cross, dict) or not all(isinstance(row, dict) for row in self.cross.values()):
-            raise BundleDamaged(f"the manifest's cross-tier scores are {self.cross!r:.60}: they must be a table")
+        for name in ("reference", "cross"):
+            table = getattr(self, name)
+            if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
+                raise BundleDamaged(f"the manifest's {name} scores are {table!r:.60}: they must be a table")
+
+    @property
+    def scored_on(self) -> tuple[str, ...]:
+        """The sets behind the scores."""
+        return tuple(self.reference)
 
     def grade(self, tier: str, engine: Engine, precision: Precision) -> Grade | None:
         """The grade of one graph; None where it was not measured."""
         wanted = (tier, engine, precision)
         return next((g for g in self.grades if (g.tier, g.engine, g.precision) == wanted), None)
+
+    @staticmethod
+    def from_values(values: Mapping[str, Any]) -> "Passport":
+        """From the plain values of a manifest."""
+        return Passport(
+            **{
+                **values,
+                "grades": tuple(Grade(**grade) for grade in values["grades"]),
+                "gates": Gates(**values["gates"]),
+                "missed": tuple(values["missed"]),
+                "calibration": Calibration(**values["calibration"]),
+                "untrained": tuple(values["untrained"]),
+                "kept_float": {folder: tuple(names) for folder, names in values["kept_float"].items()},
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,18 +219,12 @@ class Manifest:
                 )
             if found != FORMAT:
                 raise BundleDamaged(f"{origin} has format {found!r}: allowed is {FORMAT}; export it again")
-            passport = content["passport"]
             return Manifest(
                 **{
                     **content,
                     "ladder": Ladder(tuple(Tier(**tier) for tier in content["ladder"]["tiers"])),
                     "files": tuple(BundleFile(**file) for file in content["files"]),
-                    "passport": Passport(
-                        grades=tuple(Grade(**grade) for grade in passport["grades"]),
-                        gates=Gates(**passport["gates"]),
-                        cross=passport["cross"],
-                        scored_on=passport["scored_on"],
-                    ),
+                    "passport": Passport.from_values(content["passport"]),
                 }
             )
         except BundleError:

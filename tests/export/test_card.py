@@ -29,14 +29,17 @@ def tables(text: str) -> list[list[list[str]]]:
 
 def test_the_bundles_card_holds_its_grades(tiny_bundle, manifest):
     text = (tiny_bundle / "README.md").read_text()
-    grades, across = tables(text)
-    assert len(grades) == 1 + len(manifest.passport.grades) == 13
+    tiers, grades, across = tables(text)
+    assert [row[0] for row in tiers[1:]] == [tier.name for tier in manifest.ladder]
+    assert [row[1] for row in tiers[1:]] == [f"{tier.layers}x{tier.dim}" for tier in manifest.ladder]
+    assert len(grades) == 1 + len(manifest.passport.grades) == 19
     for row, grade in zip(grades[1:], manifest.passport.grades, strict=True):
-        tier = manifest.ladder.find(grade.tier)
-        assert row[:4] == [tier.name, f"{tier.layers}x{tier.dim}", grade.engine, grade.precision]
-        assert float(row[4]) == pytest.approx(grade.cosine_mean, abs=1e-5)
-        assert float(row[5]) == pytest.approx(grade.cosine_min, abs=1e-5)
-        assert float(row[7]) == pytest.approx(grade.score, abs=1e-4)
+        assert row[:3] == [grade.tier, grade.engine, grade.precision]
+        assert float(row[3]) == pytest.approx(0.1, abs=0.1)
+        cosines = [grade.cosine_mean, grade.cosine_p1, grade.cosine_min]
+        assert list(map(float, row[4:7])) == pytest.approx(cosines, abs=1e-5)
+        assert float(row[8]) == pytest.approx(grade.score, abs=1e-4)
+        assert float(row[9]) == pytest.approx(manifest.passport.reference["scored"][grade.tier], abs=1e-4)
     assert across[0] == ["", "demi", "short", "tall"]
     for query, *scores in across[1:]:
         assert list(map(float, scores)) == pytest.approx(list(manifest.passport.cross[query].values()), abs=1e-4)
@@ -46,7 +49,8 @@ def test_the_bundles_card_says_what_it_is_and_where_it_comes_from(tiny_bundle, m
     text = (tiny_bundle / "README.md").read_text()
     assert text.startswith(f"# {manifest.name}\n")
     for part in (f"`{manifest.base_model}`", f"`{manifest.space}`", "`tiny.txt`", "64 tokens", "Pooling: mean.",
-                 "Heads: project.", "on `scored`", "3 tiers", "## Limits", "licence"):  # fmt: skip
+                 "Heads: project.", "over scored.", "calibrated on 64 texts",
+                 "3 tiers", "## Limits", "licence"):  # fmt: skip
         assert part in text
     assert "None" not in text
     assert str(tiny_bundle.parent) not in text
@@ -60,13 +64,22 @@ def test_the_cards_code_runs(tiny_bundle):
 
 
 def test_without_pairs_and_data(manifest, tmp_path):
-    grades = tuple(dataclasses.replace(grade, score=None) for grade in manifest.passport.grades)
-    passport = dataclasses.replace(manifest.passport, grades=grades, cross={}, scored_on=None)
+    grades = tuple(dataclasses.replace(grade, scores={}) for grade in manifest.passport.grades)
+    passport = dataclasses.replace(manifest.passport, grades=grades, cross={}, reference={})
     write_card(tmp_path / "card.md", dataclasses.replace(manifest, passport=passport), Origin("base"))
     text = (tmp_path / "card.md").read_text()
-    (found,) = tables(text)
-    assert {row[7] for row in found[1:]} == {""}
+    _, found = tables(text)
+    assert {(row[8], row[9]) for row in found[1:]} == {("", "")}
     assert "Files: none." in text
     assert "Across tiers" not in text
-    assert "Spearman" not in text
+    assert "Score:" not in text
+    assert "Below the gates" not in text
     assert "None" not in text
+
+
+def test_what_was_missed_or_not_trained_is_marked(manifest, tmp_path):
+    passport = dataclasses.replace(manifest.passport, missed=("demi on onnx int8: much",), untrained=("short",))
+    write_card(tmp_path / "card.md", dataclasses.replace(manifest, passport=passport), Origin("base"))
+    text = (tmp_path / "card.md").read_text()
+    assert "## Below the gates\n\n- demi on onnx int8: much\n" in text
+    assert [row[3] for row in tables(text)[0][1:]] == ["", "untrained", ""]

@@ -31,7 +31,6 @@ def test_a_product_with_a_bias_is_a_linear(total):
     assert found.out.producer().op_type == "Add"
     np.testing.assert_array_equal(found.weight, [[1, 2, 3], [4, 5, 6]])
     np.testing.assert_array_equal(found.bias, [7, 8, 9])
-    assert not found.stays_float
 
 
 @pytest.mark.parametrize(
@@ -92,15 +91,6 @@ def test_linears_of_one_input_make_a_group():
     )  # fmt: skip
     groups = by_input(find_linears(graph))
     assert [[linear.name for linear in group] for group in groups] == [["query", "key"], ["third"]]
-
-
-def test_the_prefix_keeps_a_product_in_float():
-    first, second = find_linears(
-        graph_of("y = MatMul(x, w)", "z = Add(y, b)", "v = MatMul(other, w)", "u = Add(v, b)", "out = Add(z, u)")
-    )
-    first.product.name, second.product.name = "float.a", "a.float."
-    assert first.stays_float
-    assert not second.stays_float
 
 
 def test_a_product_without_input_has_no_x():

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from edge_embed_export.calibrate import ChannelRange, calibration_texts, observe
 from edge_embed_export.condition import condition
 from edge_embed_export.graph import save
-from edge_embed_export.linear import FLOAT_PREFIX, find_linears
+from edge_embed_export.linear import find_linears
 from edge_embed_export.quantize import affine, quantize, symmetric
 from edge_embed_runtimes.progress import silent
 from edge_embed_runtimes.tokenizer import Batch, Tokenizer, pad
@@ -82,12 +82,8 @@ def batches(tiny_bundle, tiny_texts) -> list[Batch]:
 
 @pytest.fixture(scope="module")
 def conditioned(traced_tall, batches, tmp_path_factory) -> ir.Model:
-    """The tiny float graph, ready to be quantized, with one product that is to stay in float."""
-    ready = condition(traced_tall, observe(traced_tall, batches, tmp_path_factory.mktemp("scratch"), silent))
-    for linear in find_linears(ready.graph):
-        if linear.name == KEPT:
-            linear.product.name = f"{FLOAT_PREFIX}{KEPT}"
-    return ready
+    """The tiny float graph, ready to be quantized."""
+    return condition(traced_tall, observe(traced_tall, batches, tmp_path_factory.mktemp("scratch"), silent))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +93,7 @@ def ranges(conditioned, batches, tmp_path_factory) -> dict[str, ChannelRange]:
 
 @pytest.fixture(scope="module")
 def quantized(conditioned, ranges) -> ir.Model:
-    return quantize(conditioned, ranges)
+    return quantize(conditioned, ranges, keep=[KEPT])
 
 
 def session_of(model: ir.Model, folder: Path) -> onnxruntime.InferenceSession:
@@ -134,7 +130,7 @@ def test_a_vector_does_not_depend_on_its_batch(quantized, batches, tmp_path):
 
 def test_only_the_float_products_stay_in_float(conditioned, quantized):
     linears = find_linears(conditioned.graph)
-    wanted = {f"{linear.name}.int8" for linear in linears if not linear.stays_float}
+    wanted = {f"{linear.name}.int8" for linear in linears if linear.name != KEPT}
     products = [node for node in quantized.graph if node.op_type == "MatMulIntegerToFloat"]
     assert {node.name for node in products} == wanted
     assert all(node.domain == "com.microsoft" for node in products)
@@ -142,12 +138,12 @@ def test_only_the_float_products_stay_in_float(conditioned, quantized):
     constant = {
         node.name for node in quantized.graph if node.op_type == "MatMul" and node.inputs[1].const_value is not None
     }
-    assert {name for name in constant if not name.startswith("head.")} == {f"{FLOAT_PREFIX}{KEPT}"}
+    assert {name for name in constant if not name.startswith("head.")} == {KEPT}
 
 
 def test_the_stored_weights_are_int8_with_a_scale_a_channel(conditioned, quantized):
     for linear in find_linears(conditioned.graph):
-        if linear.stays_float:
+        if linear.name == KEPT:
             continue
         stored = {kind: quantized.graph.initializers[f"{linear.name}.{kind}"].const_value.numpy()
                   for kind in ("weight.int8", "weight.scale", "bias.float")}  # fmt: skip

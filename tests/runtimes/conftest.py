@@ -36,7 +36,17 @@ def write_bundle() -> Callable[..., Path]:
                 content = f"{tier} {place}".encode()
                 files.append(entry(folder, f"{place}/{tier.name}.graph", content, "graph", tier=tier.name, **names))
         grades = tuple(
-            Grade(tier.name, engine, precision, 10, 0.999, 0.99, 1e-7, 0.5 + tier.layers / 10 if scored else None)
+            Grade(
+                tier.name,
+                engine,
+                precision,
+                10,
+                0.999,
+                0.995,
+                0.99,
+                1e-7,
+                {"pairs": 0.5 + tier.layers / 10} if scored else {},
+            )
             for engine, precision in kinds
             for tier in ladder
         )

@@ -11,6 +11,7 @@ import pytest
 from edge_embed_runtimes import bundle as bundle_module
 from edge_embed_runtimes.bundle import Bundle, sha256_of
 from edge_embed_runtimes.errors import BundleDamaged, BundleError, BundleNotFound, BundleTooNew
+from edge_embed_runtimes.manifest import FORMAT
 
 WAY_OUT = r"export|copy|remove|upgrade|name the folder"
 GRAPH = "onnx-int8/demi.graph"
@@ -76,7 +77,7 @@ def test_a_bundle_may_stand_behind_a_link(bundle_folder):
         (lambda b: (b / "manifest.json").write_text("{}"), BundleDamaged),
         (lambda b: ((b / "manifest.json").unlink(), (b / "manifest.json").mkdir()), BundleDamaged),
         (lambda b: ((b / "manifest.json").rename(b / "m"), (b / "manifest.json").symlink_to(b / "m")), BundleDamaged),
-        (lambda b: rewrite_manifest(b, format=2), BundleTooNew),
+        (lambda b: rewrite_manifest(b, format=FORMAT + 1), BundleTooNew),
         (lambda b: (b / GRAPH).write_bytes((b / GRAPH).read_bytes()[:-1]), BundleDamaged),
         (lambda b: (b / GRAPH).write_bytes(b""), BundleDamaged),
         (lambda b: (b / GRAPH).unlink(), BundleDamaged),

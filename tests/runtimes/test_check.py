@@ -16,7 +16,7 @@ from edge_embed_runtimes.manifest import MANIFEST_NAME, BundleFile, Gates, Manif
 
 GRAPHS = [
     f"{tier} {engine} {precision}"
-    for precision in ("int8", "fp32")
+    for precision in ("int8", "fp16", "fp32")
     for engine in ("onnx", "openvino")
     for tier in ("demi", "short", "tall")
 ]

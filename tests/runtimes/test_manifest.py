@@ -7,7 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_embed_runtimes.errors import BundleDamaged, BundleTooNew
-from edge_embed_runtimes.manifest import ENGINES, FORMAT, PRECISIONS, BundleFile, Gates, Grade, Manifest, Passport
+from edge_embed_runtimes.manifest import (
+    ENGINES,
+    FORMAT,
+    PRECISIONS,
+    BundleFile,
+    Calibration,
+    Gates,
+    Grade,
+    Manifest,
+    Passport,
+)
 from edge_embed_runtimes.tiers import Ladder, Tier, parse_ladder
 
 HASH = "0123456789abcdef" * 4
@@ -25,7 +35,7 @@ GOLDEN = """{
    "tier": "demi"
   }
  ],
- "format": 1,
+ "format": 2,
  "head": "project",
  "ladder": {
   "tiers": [
@@ -39,29 +49,62 @@ GOLDEN = """{
  "max_tokens": 16,
  "name": "golden",
  "passport": {
+  "calibration": {
+   "files": {
+    "texts.txt": "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+   },
+   "texts": 8,
+   "tokens": 99
+  },
+  "compiled": {
+   "onnx-int8": "static"
+  },
   "cross": {
    "demi": {
     "demi": 0.5
    }
   },
   "gates": {
-   "cosine_mean": 0.995,
-   "cosine_min": 0.98,
-   "invariance": 1e-06
+   "cosine_mean": 0.9985,
+   "cosine_min": 0.99,
+   "invariance": 1e-06,
+   "monotone": true,
+   "score_drop": 0.003
   },
   "grades": [
    {
     "cosine_mean": 0.999,
     "cosine_min": 0.99,
+    "cosine_p1": 0.995,
     "engine": "onnx",
     "invariance": 0.0,
     "precision": "int8",
-    "score": 0.5,
+    "scores": {
+     "pairs": 0.5
+    },
     "texts": 20,
     "tier": "demi"
    }
   ],
-  "scored_on": "pairs"
+  "kept_float": {
+   "onnx-int8": [
+    "encoder.layer.0.output.dense"
+   ]
+  },
+  "missed": [
+   "demi on onnx int8: much"
+  ],
+  "operations": {
+   "demi": 12345
+  },
+  "reference": {
+   "pairs": {
+    "demi": 0.6
+   }
+  },
+  "untrained": [
+   "demi"
+  ]
  },
  "pooling": "mean",
  "space": "s1",
@@ -80,14 +123,21 @@ SMALL = Manifest(
     ladder=parse_ladder("1x8"),
     files=(BundleFile("onnx-int8/demi.onnx", "graph", HASH, 7, "demi", "onnx", "int8"),),
     passport=Passport(
-        grades=(Grade("demi", "onnx", "int8", 20, 0.999, 0.99, 0.0, 0.5),),
+        grades=(Grade("demi", "onnx", "int8", 20, 0.999, 0.995, 0.99, 0.0, {"pairs": 0.5}),),
+        reference={"pairs": {"demi": 0.6}},
         cross={"demi": {"demi": 0.5}},
-        scored_on="pairs",
+        calibration=Calibration(8, 99, {"texts.txt": HASH}),
+        operations={"demi": 12345},
+        untrained=("demi",),
+        kept_float={"onnx-int8": ("encoder.layer.0.output.dense",)},
+        compiled={"onnx-int8": "static"},
+        missed=("demi on onnx int8: much",),
     ),
     versions={"edge-embed": "0.1.0"},
 )
 
 numbers = st.floats(-1, 1)
+texts = st.lists(st.text(), max_size=2).map(tuple)
 names = st.from_regex(r"[a-z][a-z0-9_-]{0,31}", fullmatch=True)
 engines, precisions = st.sampled_from(ENGINES), st.sampled_from(PRECISIONS)
 paths = st.lists(st.from_regex(r"[\w-]+(\.[\w-]+)?", fullmatch=True), min_size=1, max_size=3).map("/".join)
@@ -103,7 +153,7 @@ files = st.builds(
 )
 grades = st.builds(
     Grade, tier=names, engine=engines, precision=precisions, texts=st.integers(0, 9999), cosine_mean=numbers,
-    cosine_min=numbers, invariance=numbers, score=st.none() | numbers,
+    cosine_p1=numbers, cosine_min=numbers, invariance=numbers, scores=st.dictionaries(st.text(), numbers, max_size=2),
 )  # fmt: skip
 ladders = st.lists(names, min_size=1, max_size=5, unique=True).map(
     lambda found: Ladder(tuple(Tier(name, i + 1, 8 * (i + 1)) for i, name in enumerate(found)))
@@ -114,7 +164,11 @@ manifests = st.builds(
     passport=st.builds(
         Passport, grades=st.lists(grades, max_size=3).map(tuple), gates=st.builds(Gates, numbers, numbers, numbers),
         cross=st.dictionaries(names, st.dictionaries(names, numbers, max_size=2), max_size=2),
-        scored_on=st.none() | st.text(),
+        reference=st.dictionaries(st.text(), st.dictionaries(names, numbers, max_size=2), max_size=2),
+        missed=texts, untrained=texts, compiled=st.dictionaries(names, st.text(), max_size=2),
+        kept_float=st.dictionaries(names, texts, max_size=2),
+        operations=st.dictionaries(names, st.integers(0), max_size=2),
+        calibration=st.builds(Calibration, st.integers(0), st.integers(0), st.dictionaries(names, names, max_size=2)),
     ),
     versions=st.dictionaries(st.text(), st.text(), max_size=3), format=st.just(FORMAT),
 )  # fmt: skip
@@ -171,11 +225,12 @@ def test_a_truncated_manifest_is_damage(cut):
         changed(files=[[]]),
         changed(passport=[]),
         changed(passport={"grades": [], "gates": {}, "cross": {}}),
-        changed(passport={"grades": [{"tier": "demi"}], "gates": {}, "cross": {}, "scored_on": None}),
+        changed(passport={**json.loads(GOLDEN)["passport"], "grades": [{"tier": "demi"}]}),
+        changed(passport={**json.loads(GOLDEN)["passport"], "kept_float": [1]}),
     ],
 )
 def test_foreign_json_is_damage(text):
-    with pytest.raises(BundleDamaged, match="no manifest of edge-embed"):
+    with pytest.raises(BundleDamaged, match=r"no manifest of edge-embed|has format 1"):
         Manifest.from_json(text)
 
 
@@ -188,7 +243,8 @@ def test_foreign_json_is_damage(text):
         {"max_tokens": None},
         {"max_tokens": -1},
         {"max_tokens": 0},
-        {"passport": {"grades": [], "gates": {}, "cross": 5, "scored_on": None}},
+        {"passport": {**json.loads(GOLDEN)["passport"], "cross": 5}},
+        {"passport": {**json.loads(GOLDEN)["passport"], "reference": {"pairs": 5}}},
     ],
 )
 def test_a_field_with_an_impossible_value_is_damage(fields):

@@ -63,7 +63,7 @@ def test_wishes_are_kept(bundle, wish, count):
     [
         ({"tier": "venti"}, LadderError, "demi 1x8, short 2x16, tall 3x32"),
         ({"engine": "cuda"}, EngineError, "'cuda' is unknown: allowed are onnx, openvino"),
-        ({"precision": "int4"}, BundleError, "'int4' is unknown: allowed are int8, fp32"),
+        ({"precision": "int4"}, BundleError, "'int4' is unknown: allowed are int8, fp16, fp32"),
     ],
 )
 def test_unknown_names_list_the_known_ones(bundle, wish, kind, says):
