@@ -58,12 +58,12 @@ def test_a_sound_bundle_passes(tiny_bundle):
     findings = check_bundle(bundle, progress=lambda *step: steps.append(step))
     assert [finding for finding in findings if not finding.passed] == []
     assert findings[0] == Finding("hashes", passed=True, found=f"{len(bundle.manifest.files)} files as exported")
-    assert [finding.what for finding in findings[1:13]] == [f"gates of {graph}" for graph in GRAPHS]
-    assert [finding.what for finding in findings[13:]] == [f"canaries of {graph}" for graph in GRAPHS]
-    assert all("smallest cosine 0.9" in f.found or "smallest cosine 1.0" in f.found for f in findings[13:])
+    assert [finding.what for finding in findings[1:19]] == [f"gates of {graph}" for graph in GRAPHS]
+    assert [finding.what for finding in findings[19:]] == [f"canaries of {graph}" for graph in GRAPHS]
+    assert all("smallest cosine 0.9" in f.found or "smallest cosine 1.0" in f.found for f in findings[19:])
     assert steps == [
         *(("hash", done, len(bundle.manifest.files)) for done in range(1, len(bundle.manifest.files) + 1)),
-        *(("canaries", done, 12) for done in range(1, 13)),
+        *(("canaries", done, 18) for done in range(1, 19)),
     ]
 
 
