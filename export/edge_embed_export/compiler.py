@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from edge_embed.model.tiered import TieredEncoder
 from edge_embed_export import openvino as to_openvino
+from edge_embed_export.attention import find_attentions
 from edge_embed_export.calibrate import ChannelRange, observe
 from edge_embed_export.condition import condition
 from edge_embed_export.fuse import fuse
@@ -56,7 +57,7 @@ class Compiler:
         self._progress = progress
         progress("trace", 0, 1)
         self.plain = export_ladder(model)
-        self._conditioned: dict[Engine, ir.Model] = {}
+        self._conditioned: dict[tuple[Engine, Int8], ir.Model] = {}
         progress("trace", 1, 1)
 
     def write(self, engine: Engine, precision: Precision, target: Path, how: Int8 = STATIC) -> dict[str, int]:
@@ -85,7 +86,7 @@ class Compiler:
         yield STATIC
         if engine == "openvino":  # 1.6 times slower and twice as near; ONNX Runtime's takes one range a batch
             yield Int8("dynamic")
-        graph = self._condition(engine)
+        graph = self._condition(engine, STATIC)
         ranked = rank(graph, self._ranges(graph), self._batches, self._scratch, self._progress)
         count = _FIRST_KEPT
         while count < len(ranked):
@@ -100,15 +101,15 @@ class Compiler:
             case "fp16":
                 return halve(self.plain)
             case "int8":
-                graph = self._condition("onnx")
+                graph = self._condition("onnx", how)
                 return quantize(graph, self._ranges(graph), how.keep)
 
     def _write_openvino(self, precision: Precision, target: Path, how: Int8) -> dict[str, int]:
         conditioned = precision == "int8" and how.form == "static"
-        graph = self._condition("openvino") if conditioned else self.plain
+        graph = self._condition("openvino", how) if conditioned else self.plain
         model = to_openvino.read(save(graph, self._scratch / f"{target.name}.onnx"))
         if precision == "int8" and how.form == "static":
-            model = to_openvino.quantize(model, self._batches, how.keep)
+            model = to_openvino.quantize(model, self._batches, self._kept_by_nncf(how))
         elif precision == "int8":
             model = to_openvino.compress(model)
         separate = self._scratch / target.name
@@ -117,12 +118,18 @@ class Compiler:
         paths = to_openvino.write_tiers(model, self._ladder, separate, half=precision == "fp16")
         return write_openvino(paths, target)
 
-    def _condition(self, engine: Engine) -> ir.Model:
-        """The graph that is ready to be quantized for an engine."""
-        if engine not in self._conditioned:
+    def _condition(self, engine: Engine, how: Int8) -> ir.Model:
+        """The graph that is ready to be quantized for an engine in some way."""
+        if (engine, how) not in self._conditioned:
             ranges = self._ranges(self.plain)
-            self._conditioned[engine] = condition(self.plain, ranges, mixed=engine == "openvino")
-        return self._conditioned[engine]
+            ready = condition(self.plain, ranges, mixed=engine == "openvino", keep=how.keep)
+            self._conditioned = {(engine, how): ready}  # the last one: earlier ways were not near enough
+        return self._conditioned[engine, how]
+
+    def _kept_by_nncf(self, how: Int8) -> list[str]:
+        """The products that NNCF is to leave alone: with the first of ours, those inside attention too."""
+        inside = [node.name or "" for one in find_attentions(self.plain.graph) for node in (one.scores, one.mixed)]
+        return [*how.keep, *(inside if how.keep else ())]
 
     def _ranges(self, graph: ir.Model) -> Mapping[str, ChannelRange]:
         return observe(graph, self._batches, self._scratch, self._progress)

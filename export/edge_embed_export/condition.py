@@ -41,14 +41,17 @@ class FeedForward:
         return len(self.down.weight)
 
 
-def condition(model: ir.Model, ranges: Mapping[str, ChannelRange], *, mixed: bool = False) -> ir.Model:
+def condition(
+    model: ir.Model, ranges: Mapping[str, ChannelRange], *, mixed: bool = False, keep: Collection[str] = ()
+) -> ir.Model:
     """A copy of a ladder's float graph, stacked and smoothed by the ranges observed in it.
 
     Args:
         mixed: smooth what attention mixes as well.
+        keep: names of products that will stay in float; nothing is stacked before them.
     """
     ready = model.clone()
-    stack(ready.graph, ranges)
+    stack(ready.graph, {name: found for name, found in ranges.items() if name not in _inputs(ready.graph, keep)})
     smooth(ready.graph, ranges, behind=("LayerNormalization", "Reshape") if mixed else ("LayerNormalization",))
     RemoveUnusedNodesPass()(ready)
     return ready
@@ -68,13 +71,15 @@ def find_feed_forwards(graph: ir.Graph) -> list[FeedForward]:
 
 
 def stack(graph: ir.Graph, ranges: Mapping[str, ChannelRange], share: int = COPIES_SHARE) -> None:
-    """Replace strong neurons by stacks of copies.
+    """Replace strong neurons by stacks of copies, in the blocks whose values have a range.
 
     Copy j of a neuron computes act(s - j * limit) from its sum s, cut off at the limit. For a large s the activation is
     nearly s itself, so the copies add up to act(s); around multiples of the limit GELU's sum is up to 0.17 too low.
     """
     for block in find_feed_forwards(graph):
-        highest = np.maximum(ranges[block.down.x.name or ""].high, 0)
+        if block.down.x.name not in ranges:
+            continue
+        highest = np.maximum(ranges[block.down.x.name].high, 0)
         limit = stack_limit(highest, spare=-(-block.neurons // share))
         if limit < highest.max():
             _stack_block(graph, block, limit, copies=copies_at(highest, limit))
@@ -139,6 +144,11 @@ def smoothing_factors(
     strongest = np.maximum(np.max([np.abs(weight).max(1) for weight in weights], axis=0), 1e-6)
     factors: NDArray[np.float32] = found.largest**strength / strongest ** (1 - strength)
     return factors.astype(np.float32)
+
+
+def _inputs(graph: ir.Graph, names: Collection[str]) -> set[str]:
+    """What some products read."""
+    return {linear.x.name or "" for linear in find_linears(graph) if linear.name in names}
 
 
 def _scale_norm(graph: ir.Graph, norm: ir.Node, scale: NDArray[np.float32]) -> None:

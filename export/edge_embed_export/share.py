@@ -1,6 +1,7 @@
 """One weights file for all tiers: each tensor once, large ones 4 KiB aligned, those of shallow layers first."""
 
 import hashlib
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from edge_embed_runtimes.tiers import Ladder
 PAGE = 4096
 _LINE = 64
 _INLINE_BYTES = 1024
+_MADE_NAME = re.compile(r"(?P<kind>[A-Z][A-Za-z0-9]*)_\d+")
 
 
 class SharedWeights:
@@ -62,6 +64,8 @@ def write_onnx(model: ir.Model, ladder: Ladder, folder: Path) -> dict[str, int]:
 def write_openvino(xml_files: Sequence[Path], folder: Path) -> dict[str, int]:
     """Copy OpenVINO models, the smallest first, with their weights merged into the file they share.
 
+    Names that OpenVINO made up count what the process has made so far; here they count the layers of the graph.
+
     Returns:
         Tier name (the stem of its file) to how many bytes of the weights file it reads.
     """
@@ -76,6 +80,9 @@ def write_openvino(xml_files: Sequence[Path], folder: Path) -> dict[str, int]:
             for data in tree.iterfind("./layers/layer[@type='Const']/data"):
                 offset, size = int(data.attrib["offset"]), int(data.attrib["size"])
                 data.set("offset", str(weights.place(content[offset : offset + size])))
+            for layer in tree.iterfind("./layers/layer"):
+                if made := _MADE_NAME.fullmatch(layer.attrib["name"]):
+                    layer.set("name", f"{made['kind']}_{layer.attrib['id']}")
             tree.write(folder / path.name)
     return reads
 
