@@ -27,7 +27,7 @@ RUNTIME_RANKS = (
     ("device*",),
     ("engines*", "bundle", "tokenizer"),
     ("manifest",),
-    ("tiers", "files", "progress"),
+    ("tiers", "files", "progress", "cache"),
     ("errors",),
 )
 RANKS = (

@@ -1,7 +1,6 @@
 """A teacher's vectors: computed once, kept on disk under a hash of each text."""
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,18 +11,12 @@ from numpy.typing import NDArray
 from edge_embed.model.encoder import Encoder
 from edge_embed.model.tiered import pooled_states
 from edge_embed.train.store import RowStore
+from edge_embed_runtimes.cache import cache_folder
 from edge_embed_runtimes.errors import DataError, OutputError
 from edge_embed_runtimes.progress import Progress, silent
 from edge_embed_runtimes.tokenizer import cutting_quietly
 
 _AT_ONCE = 500  # SQLite's older limit of values in one query is 999
-
-
-def cache_folder() -> Path:
-    """Where vectors are kept: `$EDGE_EMBED_CACHE`, or edge-embed in the user's cache folder."""
-    named = os.environ.get("EDGE_EMBED_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(named) if named else Path(base).expanduser() / "edge-embed"
 
 
 class VectorCache:

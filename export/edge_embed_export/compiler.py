@@ -16,7 +16,7 @@ from edge_embed_export.condition import condition
 from edge_embed_export.fuse import fuse
 from edge_embed_export.graph import export_ladder, save
 from edge_embed_export.halve import halve
-from edge_embed_export.quantize import quantize
+from edge_embed_export.quantize import quantize, quantize_tables
 from edge_embed_export.sensitivity import rank
 from edge_embed_export.share import write_onnx, write_openvino
 from edge_embed_runtimes.manifest import Engine, Precision
@@ -107,6 +107,8 @@ class Compiler:
     def _write_openvino(self, precision: Precision, target: Path, how: Int8) -> dict[str, int]:
         conditioned = precision == "int8" and how.form == "static"
         graph = self._condition("openvino", how) if conditioned else self.plain
+        if precision == "int8":
+            graph = quantize_tables(graph)
         model = to_openvino.read(save(graph, self._scratch / f"{target.name}.onnx"))
         if precision == "int8" and how.form == "static":
             model = to_openvino.quantize(model, self._batches, self._kept_by_nncf(how))

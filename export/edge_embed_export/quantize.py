@@ -27,7 +27,7 @@ def quantize(model: ir.Model, ranges: Mapping[str, ChannelRange], keep: Collecti
     """A copy of a conditioned float graph with int8 products and embedding tables.
 
     Products: unsigned activations with one fixed range, signed weights with a scale for each output channel, in
-    ONNX Runtime's fused MatMulIntegerToFloat. Tables: signed, a scale for each row.
+    ONNX Runtime's fused MatMulIntegerToFloat.
 
     Args:
         ranges: what `observe` found in this very graph.
@@ -36,10 +36,17 @@ def quantize(model: ir.Model, ranges: Mapping[str, ChannelRange], keep: Collecti
     ready = model.clone()
     for group in by_input([linear for linear in find_linears(ready.graph) if linear.name not in keep]):
         _quantize_group(ready.graph, group, ranges[group[0].x.name or ""])
+    ready.opset_imports[_CONTRIB] = 1
+    RemoveUnusedNodesPass()(ready)
+    return quantize_tables(ready)
+
+
+def quantize_tables(model: ir.Model) -> ir.Model:
+    """A copy of a graph whose large embedding tables are signed int8 with a scale for each row, also in memory."""
+    ready = model.clone()
     for node in list(ready.graph):
         if node.op_type == "Gather":
             _quantize_table(ready.graph, node)
-    ready.opset_imports[_CONTRIB] = 1
     RemoveUnusedNodesPass()(ready)
     return ready
 

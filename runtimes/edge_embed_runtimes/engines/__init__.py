@@ -52,6 +52,10 @@ def open_session(graph: Path, weights: Path, engine: Engine, *, device: str = "C
             from edge_embed_runtimes.engines.onnx import OnnxSession
 
             return OnnxSession(graph, device=device, threads=threads)
+        case "openvino" if device.startswith("NPU"):
+            from edge_embed_runtimes.engines.buckets import BucketSession
+
+            return BucketSession(graph, weights, device=device, threads=threads)
         case "openvino":
             from edge_embed_runtimes.engines.openvino import OpenVinoSession
 

@@ -24,51 +24,87 @@ def list_devices() -> tuple[str, ...]:
     return tuple(openvino.Core().available_devices)
 
 
+def check_device(core: openvino.Core, device: str) -> None:
+    """Raise an EngineError unless OpenVINO has the device."""
+    if device.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
+        raise EngineError(f"OpenVINO finds no device {device!r} here: it has {', '.join(core.available_devices)}")
+
+
+def compile_model(
+    core: openvino.Core, model: openvino.Model, graph: Path, *, device: str, threads: int
+) -> openvino.CompiledModel:
+    """Compile a model that was read from `graph`.
+
+    Raises:
+        EngineError: OpenVINO can't.
+    """
+    settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY"}
+    if not device.startswith("NPU"):  # which computes in half precision alone
+        # on processors with bf16 the default would round every activation to 8 bits of mantissa
+        settings["INFERENCE_PRECISION_HINT"] = "f32"
+    if device == "CPU":
+        settings |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    try:
+        return core.compile_model(model, device, settings)
+    except Exception as error:
+        raise EngineError(f"OpenVINO {VERSION} can't load {graph} on {device}: {error}") from error
+
+
+def check_shapes(input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> None:
+    """Raise an EngineError unless both are (batch, tokens)."""
+    if input_ids.ndim != 2 or input_ids.shape != attention_mask.shape:
+        raise EngineError(f"input of shapes {input_ids.shape} and {attention_mask.shape}: expected (batch, tokens)")
+
+
+def infer(
+    request: openvino.InferRequest, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """The vectors (batch, dim) of two contiguous arrays (batch, tokens).
+
+    Raises:
+        EngineError: OpenVINO failed.
+    """
+    try:
+        request.infer({"input_ids": input_ids, "attention_mask": attention_mask}, share_inputs=True)
+    except Exception as error:
+        raise EngineError(f"OpenVINO failed on input of shape {input_ids.shape}: {error}") from error
+    return np.array(request.get_output_tensor(0).data, dtype=np.float32)
+
+
 class OpenVinoSession:
     """One graph in OpenVINO; see `edge_embed_runtimes.engines.open_session`."""
 
     def __init__(self, graph: Path, weights: Path, *, device: str = "CPU", threads: int = 1) -> None:
         core = openvino.Core()
-        if device.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
-            raise EngineError(f"OpenVINO finds no device {device!r} here: it has {', '.join(core.available_devices)}")
-        # f32: on processors with bf16 the default would round every activation to 8 bits of mantissa
-        settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if device == "CPU":
-            settings |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        check_device(core, device)
         try:
             model = core.read_model(str(graph), str(weights))
-            self._compiled: openvino.CompiledModel | None = core.compile_model(model, device, settings)
         except Exception as error:
             raise EngineError(f"OpenVINO {VERSION} can't load {graph} on {device}: {error}") from error
+        self._compiled: openvino.CompiledModel | None = compile_model(
+            core, model, graph, device=device, threads=threads
+        )
         self._requests = threading.local()
 
     def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Session.run`."""
-        if input_ids.ndim != 2 or input_ids.shape != attention_mask.shape:
-            raise EngineError(f"input of shapes {input_ids.shape} and {attention_mask.shape}: expected (batch, tokens)")
+        check_shapes(input_ids, attention_mask)
         groups = _alike(attention_mask)
-        if len(groups) == 1:
-            rows, tokens = groups[0]
-            return self._infer(input_ids[:, :tokens], attention_mask[:, :tokens])
         vectors = [self._infer(input_ids[rows, :tokens], attention_mask[rows, :tokens]) for rows, tokens in groups]
+        if len(groups) == 1:
+            return vectors[0]
         whole = np.empty((len(input_ids), vectors[0].shape[1]), dtype=np.float32)
         for (rows, _), part in zip(groups, vectors, strict=True):
             whole[rows] = part
         return whole
 
     def _infer(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        compiled = self._compiled
-        if compiled is None:
+        if self._compiled is None:
             raise closed_error()
         request = getattr(self._requests, "mine", None)
         if request is None:
-            request = self._requests.mine = compiled.create_infer_request()
-        inputs = {"input_ids": np.ascontiguousarray(input_ids), "attention_mask": np.ascontiguousarray(attention_mask)}
-        try:
-            request.infer(inputs, share_inputs=True)
-        except Exception as error:
-            raise EngineError(f"OpenVINO failed on input of shape {input_ids.shape}: {error}") from error
-        return np.array(request.get_output_tensor(0).data, dtype=np.float32)
+            request = self._requests.mine = self._compiled.create_infer_request()
+        return infer(request, np.ascontiguousarray(input_ids), np.ascontiguousarray(attention_mask))
 
     def close(self) -> None:
         """See `Session.close`."""

@@ -1,0 +1,80 @@
+"""OpenVINO for devices that want fixed shapes, such as NPUs: one compiled model for each bucket of lengths.
+
+Nobody here had an NPU: on the CPU this is tested to give what the graph gives without buckets; on an NPU it never ran.
+"""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from edge_embed_runtimes.cache import cache_folder
+from edge_embed_runtimes.engines import closed_error
+from edge_embed_runtimes.engines.openvino import check_device, check_shapes, compile_model, infer
+from edge_embed_runtimes.errors import EngineError
+
+SMALLEST = 16
+"""Tokens of the smallest bucket; each next one has twice as many."""
+
+
+class BucketSession:
+    """One graph in OpenVINO, one text at a time, padded to its bucket.
+
+    A bucket's model is compiled at its first text, which takes seconds on an NPU; the compiled form is kept on disk.
+
+    Raises:
+        EngineError: see `edge_embed_runtimes.engines.open_session`.
+    """
+
+    def __init__(
+        self, graph: Path, weights: Path, *, device: str = "NPU", threads: int = 1, cache: Path | None = None
+    ) -> None:
+        self._core = openvino.Core()
+        check_device(self._core, device)
+        self._core.set_property({"CACHE_DIR": str(cache or cache_folder() / "openvino")})
+        self._graph, self._weights, self._device, self._threads = graph, weights, device, threads
+        self._requests: dict[int, openvino.InferRequest] | None = {}
+        self._lock = threading.Lock()  # a device of this kind does one thing at a time
+
+    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See `Session.run`."""
+        check_shapes(input_ids, attention_mask)
+        with self._lock:
+            return np.stack(
+                [self._run_one(ids[mask == 1]) for ids, mask in zip(input_ids, attention_mask, strict=True)]
+            )
+
+    def _run_one(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        tokens = bucket_of(len(ids))
+        padded, mask = np.zeros((1, tokens), dtype=np.int64), np.zeros((1, tokens), dtype=np.int64)
+        padded[0, : len(ids)], mask[0, : len(ids)] = ids, 1
+        vector: NDArray[np.float32] = infer(self._request(tokens), padded, mask)[0]
+        return vector
+
+    def _request(self, tokens: int) -> openvino.InferRequest:
+        if self._requests is None:
+            raise closed_error()
+        if tokens not in self._requests:
+            model = self._core.read_model(str(self._graph), str(self._weights))
+            try:
+                model.reshape({name: openvino.PartialShape([1, tokens]) for name in ("input_ids", "attention_mask")})
+            except RuntimeError as error:
+                raise EngineError(f"{self._graph} can't be shaped for {tokens} tokens: {error}") from error
+            self._requests[tokens] = compile_model(
+                self._core, model, self._graph, device=self._device, threads=self._threads
+            ).create_infer_request()
+        return self._requests[tokens]
+
+    def close(self) -> None:
+        """See `Session.close`."""
+        self._requests = None
+
+
+def bucket_of(tokens: int) -> int:
+    """The length that a text of so many tokens is padded to: 16, 32, 64, 128, 256 and so on."""
+    bucket = SMALLEST
+    while bucket < tokens:
+        bucket *= 2
+    return bucket
