@@ -73,6 +73,11 @@ class Bundle:
                 return self.file(entry)
         raise BundleDamaged(f"{self.path} has no weights for {engine} {precision}: export it again")
 
+    def content_of(self, tier: Tier, engine: Engine, precision: Precision) -> str:
+        """The hashes of one tier's graph and of its weights file."""
+        files = [self.manifest.graph(tier, engine, precision), *self.manifest.by_role("weights")]
+        return " ".join(file.sha256 for file in files if file and (file.engine, file.precision) == (engine, precision))
+
     def alone_bytes(self, tier: Tier, engine: Engine, precision: Precision) -> int:
         """What one tier would take on disk by itself: its graph, and the weights that it reads."""
         entry = self.manifest.graph(tier, engine, precision)

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtimes.bundle import Bundle, Verify
+from edge_embed_runtimes.device.opening import open_graph
 from edge_embed_runtimes.device.probe import read_power, usable_threads
 from edge_embed_runtimes.device.profile import DeviceProfile, Plan, profile_bundle
-from edge_embed_runtimes.engines import Session, open_session
+from edge_embed_runtimes.engines import Session
 from edge_embed_runtimes.errors import BundleNotFound, EngineError
 from edge_embed_runtimes.manifest import Engine, Precision
 from edge_embed_runtimes.options import list_options, with_costs
@@ -95,10 +96,8 @@ class Embedder:
             graphs = [option.graph for option in options]
             profile = profile_bundle(opened, graphs, plan=plan, threads=threads, runs_on=device)
         choice = choose(with_costs(options, profile, budget.tokens), budget, read_power())
-        graph = opened.graph(choice.tier, choice.engine, choice.precision)
-        weights = opened.weights(choice.engine, choice.precision)
         tokenizer = Tokenizer.from_file(opened.tokenizer(), max_tokens=opened.manifest.max_tokens)
-        session = open_session(graph, weights, choice.engine, device=device, threads=threads)
+        session = open_graph(opened, choice.tier, choice.engine, choice.precision, device=device, threads=threads)
         return cls(session, tokenizer, choice, ladder=opened.manifest.ladder, space=opened.manifest.space)
 
     @property

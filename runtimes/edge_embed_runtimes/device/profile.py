@@ -13,8 +13,9 @@ from typing import Literal
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.energy import find_reader
 from edge_embed_runtimes.device.measure import FULL, QUICK, Cost, Graph, Latency, measure, peak_memory_mb
+from edge_embed_runtimes.device.opening import open_graph
 from edge_embed_runtimes.device.probe import Device, read_device, read_power, usable_threads
-from edge_embed_runtimes.engines import list_engines, open_session
+from edge_embed_runtimes.engines import list_engines
 from edge_embed_runtimes.errors import EdgeEmbedError, ProfileError
 from edge_embed_runtimes.files import writing_file
 from edge_embed_runtimes.manifest import MANIFEST_NAME, Engine
@@ -189,10 +190,9 @@ def measure_graph(bundle: Bundle, graph: Graph, plan: Plan, threads: int, runs_o
     tier = bundle.manifest.ladder.find(name)
     tokenizer = Tokenizer.from_file(bundle.tokenizer(), max_tokens=bundle.manifest.max_tokens)
     (ids,), _ = tokenizer.encode([_EXAMPLE_TEXT])
-    path, weights = bundle.graph(tier, engine, precision), bundle.weights(engine, precision)
     reader, _ = find_reader()
     started = time.perf_counter()
-    session = open_session(path, weights, engine, device=runs_on, threads=threads)
+    session = open_graph(bundle, tier, engine, precision, device=runs_on, threads=threads)
     load_ms = (time.perf_counter() - started) * 1000
     try:
         return tuple(

@@ -30,7 +30,9 @@ class Session(Protocol):
         """Give the memory back; a second call does nothing."""
 
 
-def open_session(graph: Path, weights: Path, engine: Engine, *, device: str = "CPU", threads: int = 1) -> Session:
+def open_session(
+    graph: Path, weights: Path, engine: Engine, *, device: str = "CPU", threads: int = 1, key: str | None = None
+) -> Session:
     """Load a graph.
 
     Args:
@@ -39,6 +41,8 @@ def open_session(graph: Path, weights: Path, engine: Engine, *, device: str = "C
         engine: which engine.
         device: `"CPU"`; OpenVINO takes any name out of `edge-embed devices`, such as `"GPU"`.
         threads: how many threads one call uses.
+        key: of the files' content and the processor; what the engine makes of them is kept under it in the user's
+            cache folder, and mapped from there. None: nothing is kept.
 
     Raises:
         EngineMissing: the engine isn't installed.
@@ -51,7 +55,7 @@ def open_session(graph: Path, weights: Path, engine: Engine, *, device: str = "C
         case "onnx":
             from edge_embed_runtimes.engines.onnx import OnnxSession
 
-            return OnnxSession(graph, device=device, threads=threads)
+            return OnnxSession(graph, device=device, threads=threads, key=key)
         case "openvino" if device.startswith("NPU"):
             from edge_embed_runtimes.engines.buckets import BucketSession
 

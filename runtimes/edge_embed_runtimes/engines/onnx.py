@@ -7,6 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edge_embed_runtimes.engines import closed_error
+from edge_embed_runtimes.engines.packed import packed_graph
 from edge_embed_runtimes.errors import EngineError
 
 VERSION: str = onnxruntime.__version__
@@ -21,7 +22,7 @@ def list_devices() -> tuple[str, ...]:
 class OnnxSession:
     """One graph in ONNX Runtime, on the CPU; see `edge_embed_runtimes.engines.open_session`."""
 
-    def __init__(self, graph: Path, *, device: str = "CPU", threads: int = 1) -> None:
+    def __init__(self, graph: Path, *, device: str = "CPU", threads: int = 1, key: str | None = None) -> None:
         if device != "CPU":
             raise EngineError(f"ONNX Runtime runs on 'CPU' here, not on {device!r}: leave device out, or use openvino")
         options = onnxruntime.SessionOptions()
@@ -33,6 +34,8 @@ class OnnxSession:
         # The arena keeps what the largest batch needed, and batches are bounded. Without it memory comes from the
         # system for every operator: a third slower, and fragments take more than the arena does.
         options.enable_cpu_mem_arena = True
+        if key is not None:
+            graph = packed_graph(graph, key)
         try:
             self._session: onnxruntime.InferenceSession | None = onnxruntime.InferenceSession(
                 str(graph), options, providers=["CPUExecutionProvider"]
