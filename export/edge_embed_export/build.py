@@ -122,7 +122,7 @@ def export_bundle(
     batches = list(model.encoder.tokenizer().batches(calibration))
     with (
         writing_folder(output, replace=replace) as folder,
-        tempfile.TemporaryDirectory(prefix=".scratch.", dir=folder.parent) as scratch,
+        tempfile.TemporaryDirectory(prefix=".scratch.", dir=folder) as scratch,
     ):
         compiler = Compiler(model, batches, Path(scratch), progress)
         assembly = _Assembly(model, settings, compiler, folder, progress)
@@ -143,7 +143,7 @@ def export_bundle(
         manifest = _describe(model, origin, passport, assembly.files)
         write_card(folder / CARD_NAME, manifest, origin)
         manifest = dataclasses.replace(manifest, files=(*_single_files(folder), *assembly.files))
-        (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+        (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")  # the last: without it nothing opens
     return manifest
 
 

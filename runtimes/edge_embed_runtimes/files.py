@@ -1,6 +1,7 @@
 """Writing that leaves nothing half-written: to a temporary place, then renamed."""
 
 import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -48,7 +49,8 @@ def writing_file(target: Path) -> Iterator[Path]:
 def writing_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `target`; rename it to `target` at the end, or remove it on an error.
 
-    An empty folder at `target` is replaced; any other thing there only with `replace`.
+    An empty folder at `target` is replaced; any other thing there only with `replace`. What a killed process of this
+    machine left half-written is deleted.
 
     Raises:
         OutputError: something stands at `target`, the place can't be written, or the disk is full.
@@ -57,7 +59,8 @@ def writing_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     with _refusals(target):
         target = target.absolute() if target.is_symlink() else target.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        _sweep(target)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", dir=target.parent))
     try:
         with _full_disk(target):
             yield temporary
@@ -85,6 +88,26 @@ def check_target(target: Path, *, replace: bool) -> None:
     nearest = next(parent for parent in target.absolute().parents if parent.exists())
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise OutputError(f"{target} can't be written: no permission in {nearest}; name a folder of your own")
+
+
+def _sweep(target: Path) -> None:
+    """Delete the temporary folders that killed processes left beside `target`."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.*"):
+        owner = left.name.removeprefix(f".{target.name}.").split(".")[0]
+        if owner.isdigit() and not _is_running(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":
+        return True  # there a signal of 0 would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _swap_in(temporary: Path, target: Path) -> None:

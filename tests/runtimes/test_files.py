@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -205,3 +207,18 @@ def test_check_target_without_permission(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="no permission in"):
         check_target(tmp_path / "a" / "b", replace=False)
     assert listing(tmp_path) == []
+
+
+def test_what_a_killed_process_left_is_swept_away(tmp_path):
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    ).stdout
+    left = tmp_path / f".out.{int(dead)}.abc"
+    (left / "deep").mkdir(parents=True)
+    others = [f".out.{os.getpid()}.abc", ".out.name.abc", f".outer.{int(dead)}.abc", ".out.x"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    with writing_folder(tmp_path / "out") as temporary:
+        assert not left.exists()
+        (temporary / "file").write_text("")
+    assert {path.name for path in tmp_path.iterdir()} == {"out", *others}
