@@ -4,7 +4,6 @@ python samples/experiments/table.py
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean, stdev
@@ -12,6 +11,17 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 STS = ("sts12", "sts14", "sts16", "stsb_test")
+ARMS = (
+    "untrained truncation",
+    "separate",
+    "2dmse",
+    "srl-truncate",
+    "srl-project",
+    "+ distillation",
+    "+ alignment",
+    "+ smae first",
+    "200k texts",
+)
 TIERS = ("demi", "short", "tall", "grande", "venti", "trenta")
 Result = Mapping[str, Any]
 Measure = Callable[[Result, str], float]
@@ -19,11 +29,12 @@ Measure = Callable[[Result, str], float]
 
 def main() -> None:
     """Print every table."""
-    arms: dict[str, list[Result]] = defaultdict(list)
+    arms: dict[str, list[Result]] = {arm: [] for arm in ARMS}
     for path in sorted(RESULTS.glob("*.json")):
         if not path.stem.endswith("-dev"):
             result = json.loads(path.read_text(encoding="utf-8"))
             arms[result["arm"]].append(result)
+    arms = {arm: results for arm, results in arms.items() if results}
     print_table("STS, mean of " + ", ".join(STS), arms, lambda result, tier: sts_mean(result["sts"], tier))
     for name in STS:
         print_table(f"{name}, Spearman", arms, lambda result, tier, name=name: result["sts"][name][tier])
