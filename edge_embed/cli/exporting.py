@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from edge_embed.cli.common import Force, Json, Output, app, print_json, say, words
+from edge_embed_runtimes.manifest import Gates
 
+_USUAL = Gates()
 _GATES, _SETS = "What must hold", "What tiers are scored on, in float and in every graph"
 
 
@@ -37,9 +39,9 @@ def export(
     sts: Annotated[list[Path] | None, _set("TSV with sentence1, sentence2, score.")] = None,
     retrieval: Annotated[list[Path] | None, _set("Folder in BEIR layout.")] = None,
     classification: Annotated[list[Path] | None, _set("Folder of train.tsv and test.tsv: text, label.")] = None,
-    gate_mean: Annotated[float, _gate("Least mean cosine to the torch encoder.")] = 0.9985,
-    gate_min: Annotated[float, _gate("Least cosine of any text.")] = 0.99,
-    gate_drop: Annotated[float, _gate("Most that a score may lie below the float encoder's.")] = 0.003,
+    gate_mean: Annotated[float, _gate("Least mean cosine to the torch encoder.")] = _USUAL.cosine_mean,
+    gate_min: Annotated[float, _gate("Least cosine of any text.")] = _USUAL.cosine_min,
+    gate_drop: Annotated[float, _gate("Most that a score may lie below the float encoder's.")] = _USUAL.score_drop,
     allow_below_gate: Annotated[
         bool, typer.Option("--allow-below-gate", help="Write the bundle all the same, marked.", rich_help_panel=_GATES)
     ] = False,
@@ -58,7 +60,6 @@ def export(
     from edge_embed.show import bars, print_grades
     from edge_embed_export.build import ExportSettings, export_bundle
     from edge_embed_export.calibrate import sample_texts
-    from edge_embed_runtimes.manifest import Gates
     from edge_embed_runtimes.tiers import parse_ladder
 
     settings = ExportSettings(

@@ -39,6 +39,10 @@ def evaluate(
     Example: edge-embed evaluate bundle other --name ours --name theirs --sts sts.tsv --picture scores.png
     """
     names = _names(models, name)
+    sets = read_sets(sts, retrieval, classification)
+    if sets is None:
+        raise typer.BadParameter("name at least one --sts file, --retrieval folder or --classification folder")
+
     from edge_embed.evaluate.evaluation import check_cross, to_json
     from edge_embed.evaluate.evaluation import evaluate as score
     from edge_embed.evaluate.opening import open_model
@@ -47,9 +51,6 @@ def evaluate(
     from edge_embed.show_scores import draw_scores, print_scores
     from edge_embed_runtimes.files import writing_file
 
-    sets = read_sets(sts, retrieval, classification)
-    if sets is None:
-        raise typer.BadParameter("name at least one --sts file, --retrieval folder or --classification folder")
     opened = [open_model(place, engine=engine, precision=precision) for place in models]
     for model, called in zip(opened, names, strict=True) if cross_tier else ():
         check_cross(model, sets, name=called)

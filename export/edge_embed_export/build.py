@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -125,8 +125,8 @@ def export_bundle(
         tempfile.TemporaryDirectory(prefix=".scratch.", dir=folder) as scratch,
     ):
         compiler = Compiler(model, batches, Path(scratch), progress)
-        assembly = _Assembly(model, settings, compiler, folder, progress)
-        assembly.grade_float(_held_out(texts, calibration))
+        exact = _measure_float(model, _held_out(texts, calibration), settings.sets, progress)
+        assembly = _Assembly(model.ladder, settings, compiler, exact, folder, progress)
         for precision in settings.precisions:
             for engine in settings.engines:
                 assembly.add(engine, precision)
@@ -147,73 +147,110 @@ def export_bundle(
     return manifest
 
 
+@dataclass(frozen=True, slots=True)
+class _Exact:
+    """What the torch encoder gives in float: the vectors to compare with, and the scores."""
+
+    yardstick: Yardstick
+    reference: Scores
+    cross: dict[str, dict[str, float]]
+
+
+def _measure_float(model: TieredEncoder, texts: Sequence[str], sets: Sets | None, progress: Progress) -> _Exact:
+    """The float vectors of texts spread over all of these, and the float scores."""
+    chosen = [texts[i] for i in np.linspace(0, len(texts) - 1, min(PARITY_TEXTS, len(texts))).astype(int)]
+    expected = encode_tiers(model, chosen, progress=progress)
+    yardstick = Yardstick(chosen, expected, model.encoder.tokenizer(), sets)
+    if sets is None:
+        return _Exact(yardstick, {}, {})
+    crossed = bool(sets.sts or sets.retrieval)
+    found = evaluate(CheckpointModel(model), sets, name="float", cross=crossed, progress=progress)
+    return _Exact(yardstick, main_scores(found), mean_cross(found))
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """The graphs of one engine and precision, compiled in some way, and what they reach."""
+
+    how: Int8
+    reads: Mapping[str, int]
+    grades: tuple[Grade, ...]
+    missed: int
+
+
 class _Assembly:
     """Writes and grades graphs, an engine and precision at a time."""
 
     def __init__(
-        self, model: TieredEncoder, settings: ExportSettings, compiler: Compiler, folder: Path, progress: Progress
+        self,
+        ladder: Ladder,
+        settings: ExportSettings,
+        compiler: Compiler,
+        exact: _Exact,
+        folder: Path,
+        progress: Progress,
     ) -> None:
-        self._model = model
+        self._ladder = ladder
         self._settings = settings
         self._compiler = compiler
+        self._exact = exact
         self._folder = folder
         self._progress = progress
-        self._reference: Scores = {}
-        self._cross: dict[str, dict[str, float]] = {}
         self._grades: list[Grade] = []
         self._ways: dict[str, Int8] = {}
         self.files: list[BundleFile] = []
 
-    def grade_float(self, texts: Sequence[str]) -> None:
-        """Find the float vectors of texts spread over all of these, and the float scores."""
-        chosen = [texts[i] for i in np.linspace(0, len(texts) - 1, min(PARITY_TEXTS, len(texts))).astype(int)]
-        expected = encode_tiers(self._model, chosen, progress=self._progress)
-        sets = self._settings.sets
-        self._yardstick = Yardstick(chosen, expected, self._model.encoder.tokenizer(), sets)
-        if sets is not None:
-            crossed = bool(sets.sts or sets.retrieval)
-            found = evaluate(CheckpointModel(self._model), sets, name="float", cross=crossed, progress=self._progress)
-            self._reference, self._cross = main_scores(found), mean_cross(found)
-
     def add(self, engine: Engine, precision: Precision) -> None:
-        """Write the graphs of one engine and precision; of int8, the fastest that pass every gate."""
-        target, gates = self._folder / place(engine, precision), self._settings.gates
-        tiers_alone = dataclasses.replace(gates, monotone=False)
-        for how in self._compiler.ways(engine) if precision == "int8" else (STATIC,):
-            shutil.rmtree(target, ignore_errors=True)
-            reads = self._compiler.write(engine, precision, target, how)
-            grades = self._grade(engine, precision)
-            if not missed_gates(grades, self._reference, tiers_alone):
-                break
-        self._grades += grades
-        self._ways |= {target.name: how} if precision == "int8" else {}
-        self.files += self._entries(engine, precision, reads)
+        """Write the graphs of one engine and precision."""
+        made = self._best_int8(engine) if precision == "int8" else self._attempt(engine, precision, STATIC)
+        self._grades += made.grades
+        self._ways |= {place(engine, precision): made.how} if precision == "int8" else {}
+        self.files += self._entries(engine, precision, made.reads)
+
+    def _best_int8(self, engine: Engine) -> _Attempt:
+        """The fastest way that passes; where none does, the one that misses fewest gates."""
+        attempts = list[_Attempt]()
+        for how in self._compiler.ways(engine):
+            attempts.append(self._attempt(engine, "int8", how))
+            if not attempts[-1].missed:
+                return attempts[-1]
+        nearest = min(attempts, key=lambda attempt: attempt.missed)
+        return nearest if nearest is attempts[-1] else self._attempt(engine, "int8", nearest.how)
+
+    def _attempt(self, engine: Engine, precision: Precision, how: Int8) -> _Attempt:
+        """Write the graphs in the place of an earlier attempt, and grade them."""
+        target = self._folder / place(engine, precision)
+        shutil.rmtree(target, ignore_errors=True)
+        reads = self._compiler.write(engine, precision, target, how)
+        grades = self._grade(engine, precision)
+        each_alone = dataclasses.replace(self._settings.gates, monotone=False)
+        return _Attempt(how, reads, grades, len(missed_gates(grades, self._exact.reference, each_alone)))
 
     def passport(self) -> Passport:
         """All that was found."""
         return Passport(
             grades=tuple(self._grades),
             gates=self._settings.gates,
-            missed=tuple(missed_gates(self._grades, self._reference, self._settings.gates)),
-            reference=self._reference,
-            cross=self._cross,
+            missed=tuple(missed_gates(self._grades, self._exact.reference, self._settings.gates)),
+            reference=self._exact.reference,
+            cross=self._exact.cross,
             kept_float={folder: how.keep for folder, how in self._ways.items()},
             compiled={folder: how.form for folder, how in self._ways.items()},
         )
 
-    def _grade(self, engine: Engine, precision: Precision) -> list[Grade]:
-        stage, tiers, grades = f"verify {place(engine, precision)}", self._model.ladder.tiers, []
+    def _grade(self, engine: Engine, precision: Precision) -> tuple[Grade, ...]:
+        stage, tiers, grades = f"verify {place(engine, precision)}", self._ladder.tiers, []
         for done, tier in enumerate(tiers):
             self._progress(stage, done, len(tiers))
-            grades.append(grade_graph(self._folder, tier, engine, precision, self._yardstick))
+            grades.append(grade_graph(self._folder, tier, engine, precision, self._exact.yardstick))
         self._progress(stage, len(tiers), len(tiers))
-        return grades
+        return tuple(grades)
 
-    def _entries(self, engine: Engine, precision: Precision, reads: dict[str, int]) -> list[BundleFile]:
+    def _entries(self, engine: Engine, precision: Precision, reads: Mapping[str, int]) -> list[BundleFile]:
         """The manifest's entries for the graphs and the weights of one engine and precision."""
         weights = _entry(self._folder, weights_path(engine, precision), "weights")
         entries = [dataclasses.replace(weights, engine=engine, precision=precision)]
-        for tier in self._model.ladder:
+        for tier in self._ladder:
             graph = _entry(self._folder, graph_path(tier, engine, precision), "graph")
             graph = dataclasses.replace(graph, tier=tier.name, engine=engine, precision=precision)
             entries.append(dataclasses.replace(graph, reads_bytes=reads[tier.name]))

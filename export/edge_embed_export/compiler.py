@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, assert_never
 
@@ -123,8 +124,7 @@ class Compiler:
     def _condition(self, engine: Engine, how: Int8) -> ir.Model:
         """The graph that is ready to be quantized for an engine in some way."""
         if (engine, how) not in self._conditioned:
-            ranges = self._ranges(self.plain)
-            ready = condition(self.plain, ranges, mixed=engine == "openvino", keep=how.keep)
+            ready = condition(self.plain, self._plain_ranges, mixed=engine == "openvino", keep=how.keep)
             self._conditioned = {(engine, how): ready}  # the last one: earlier ways were not near enough
         return self._conditioned[engine, how]
 
@@ -132,6 +132,10 @@ class Compiler:
         """The products that NNCF is to leave alone: with the first of ours, those inside attention too."""
         inside = [node.name or "" for one in find_attentions(self.plain.graph) for node in (one.scores, one.mixed)]
         return [*how.keep, *(inside if how.keep else ())]
+
+    @cached_property
+    def _plain_ranges(self) -> Mapping[str, ChannelRange]:
+        return self._ranges(self.plain)
 
     def _ranges(self, graph: ir.Model) -> Mapping[str, ChannelRange]:
         return observe(graph, self._batches, self._scratch, self._progress)

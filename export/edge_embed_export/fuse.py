@@ -50,8 +50,8 @@ def fuse_attention(model: ir.Model, heads: int) -> None:
 def fuse_sums(graph: ir.Graph) -> None:
     """One Sum for all that is added before a layer norm.
 
-    ONNX Runtime would make an Add and its norm one SkipLayerNormalization, which takes seven times as long as the two
-    (version 1.31, 1,024 tokens of 384 values: 1.9 ms against 0.3).
+    ONNX Runtime would make an Add and its norm one SkipLayerNormalization, which takes five times as long as the two
+    (version 1.31, 1,024 tokens of 384 values: 2.0 ms against 0.4).
     """
     for norm in list(graph):
         add = input_of(norm).producer() if norm.op_type == "LayerNormalization" else None

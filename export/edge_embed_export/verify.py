@@ -139,8 +139,11 @@ def missed_gates(grades: Sequence[Grade], reference: Scores, gates: Gates) -> li
     missed = []
     for grade in grades:
         who = f"{grade.tier} on {grade.engine} {grade.precision}"
-        missed += missed_cosines(grade, gates)
-        if not grade.invariance <= gates.invariance:  # said so that NaN misses, too
+        if not grade.cosine_mean >= gates.cosine_mean:  # said so that NaN misses, too
+            missed.append(f"{who}: mean cosine {grade.cosine_mean:.5f}, at least {gates.cosine_mean:g}")
+        if not grade.cosine_min >= gates.cosine_min:
+            missed.append(f"{who}: smallest cosine {grade.cosine_min:.5f}, at least {gates.cosine_min:g}")
+        if not grade.invariance <= gates.invariance:
             missed.append(f"{who}: invariance {grade.invariance:.2e}, at most {gates.invariance:g}")
         for name, score in grade.scores.items():
             before = reference[name][grade.tier]
@@ -149,17 +152,6 @@ def missed_gates(grades: Sequence[Grade], reference: Scores, gates: Gates) -> li
                     f"{who}: {name} {score:.4f}, at least {before - gates.score_drop:.4f} ({before:.4f} in float)"
                 )
     return [*missed, *(_falling(grades) if gates.monotone else [])]
-
-
-def missed_cosines(grade: Grade, gates: Gates) -> list[str]:
-    """The gates of parity that a grade misses."""
-    who = f"{grade.tier} on {grade.engine} {grade.precision}"
-    missed = []
-    if not grade.cosine_mean >= gates.cosine_mean:
-        missed.append(f"{who}: mean cosine {grade.cosine_mean:.5f}, at least {gates.cosine_mean:g}")
-    if not grade.cosine_min >= gates.cosine_min:
-        missed.append(f"{who}: smallest cosine {grade.cosine_min:.5f}, at least {gates.cosine_min:g}")
-    return missed
 
 
 def _falling(grades: Sequence[Grade]) -> list[str]:

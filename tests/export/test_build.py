@@ -266,6 +266,15 @@ def test_openvino_quantizes_while_it_runs_where_fixed_ranges_miss(
 
 
 @pytest.mark.usefixtures("traced")
+def test_where_no_way_passes_the_nearest_is_kept(tiny_checkpoint, tmp_path, tiny_text_file):
+    settings = ExportSettings((tiny_text_file,), ("onnx",), ("int8",), gates=IMPOSSIBLE, allow_below_gate=True)
+    passport = export_bundle(tiny_checkpoint, tmp_path / "out", settings).passport
+    assert passport.kept_float == {"onnx-int8": ()}  # products in float come no nearer to a cosine of 1.1
+    assert len(passport.missed) == 3
+    assert max(grade.cosine_min for grade in passport.grades) < 1 - 1e-6
+
+
+@pytest.mark.usefixtures("traced")
 def test_below_a_gate_by_permission_is_marked(tiny_checkpoint, tmp_path, tiny_text_file):
     settings = ExportSettings((tiny_text_file,), ("onnx",), ("fp32",), gates=IMPOSSIBLE, allow_below_gate=True)
     manifest = export_bundle(tiny_checkpoint, tmp_path / "out", settings)
