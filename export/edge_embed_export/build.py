@@ -269,7 +269,7 @@ def _describe_calibration(settings: ExportSettings, batches: Sequence[Batch]) ->
     return Calibration(
         texts=sum(len(batch.rows) for batch in batches),
         tokens=sum(int(batch.attention_mask.sum()) for batch in batches),
-        files={path.name: sha256_of(path) for path in settings.calibrate},
+        files={sha256_of(path): path.name for path in settings.calibrate},
     )
 
 

@@ -97,7 +97,7 @@ class Gates:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The texts that fixed the ranges of int8; `files` is file name to sha256 of all that were offered."""
+    """The texts that fixed the ranges of int8; `files` is sha256 to name of each file offered."""
 
     texts: int = 0
     tokens: int = 0

@@ -36,6 +36,7 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "+ alignment": {**ALIGNED, "head": "project"},
     "+ smae first": {**ALIGNED, "head": "project", "smae": True},
     "200k texts": {**ALIGNED, "head": "project", "recipe": "texts.toml"},
+    "200k texts + pairs": {**ALIGNED, "head": "project", "recipe": "texts.toml", "rows_of": "common.toml"},
 }
 STS = ("sts12", "sts14", "sts16", "stsb_test")
 DEV = ("sts/stsb_dev.tsv", "sick/sick_dev.tsv")
@@ -66,6 +67,9 @@ def train(arm: str, data: Path, work: Path, checkpoint: Path, seed: int) -> None
     """Train one arm."""
     arm_values = {"recipe": "common.toml", **ARMS[arm], "seed": seed}
     values = {**read_recipe(HERE / arm_values.pop("recipe"), data_folder=data), **arm_values}
+    if "rows_of" in values:
+        more = read_recipe(HERE / values.pop("rows_of"), data_folder=data)
+        values |= {"data": [*values["data"], *more["data"]], "skip_bad_rows": more["skip_bad_rows"]}
     if values.pop("smae", False):
         values["base"] = str(pretrained(values, data, work, seed))
     train_checkpoint(make_recipe(Recipe, values), target(checkpoint), monitor=TrainingLines(silent))

@@ -21,6 +21,7 @@ ARMS = (
     "+ alignment",
     "+ smae first",
     "200k texts",
+    "200k texts + pairs",
 )
 TIERS = ("demi", "short", "tall", "grande", "venti", "trenta")
 Result = Mapping[str, Any]

@@ -1,5 +1,6 @@
 """Fixed shapes for NPUs, run on the CPU."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,16 @@ def test_what_was_compiled_is_kept_and_used_again(tiny_bundle, tmp_path, texts):
     again = BucketSession(graph, weights, device="CPU", cache=tmp_path / "cache").run(*texts)
     np.testing.assert_array_equal(again, first)
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == kept
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are told in another way")
+def test_nothing_is_kept_where_others_can_write(tiny_bundle, tmp_path, texts, monkeypatch, caplog):
+    monkeypatch.setenv("EDGE_EMBED_CACHE", str(tmp_path))
+    (tmp_path / "openvino").mkdir()
+    (tmp_path / "openvino").chmod(0o777)
+    BucketSession(*place(tiny_bundle, "int8"), device="CPU").run(*texts)
+    assert "others can write to it" in caplog.text
+    assert not list((tmp_path / "openvino").iterdir())
 
 
 def test_a_closed_session_and_a_wrong_shape(tiny_bundle, tmp_path, texts):

@@ -51,7 +51,7 @@ GOLDEN = """{
  "passport": {
   "calibration": {
    "files": {
-    "texts.txt": "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef": "texts.txt"
    },
    "texts": 8,
    "tokens": 99
@@ -126,7 +126,7 @@ SMALL = Manifest(
         grades=(Grade("demi", "onnx", "int8", 20, 0.999, 0.995, 0.99, 0.0, {"pairs": 0.5}),),
         reference={"pairs": {"demi": 0.6}},
         cross={"demi": {"demi": 0.5}},
-        calibration=Calibration(8, 99, {"texts.txt": HASH}),
+        calibration=Calibration(8, 99, {HASH: "texts.txt"}),
         operations={"demi": 12345},
         untrained=("demi",),
         kept_float={"onnx-int8": ("encoder.layer.0.output.dense",)},

@@ -3,6 +3,7 @@
 Nobody here had an NPU: on the CPU this is tested to give what the graph gives without buckets; on an NPU it never ran.
 """
 
+import logging
 import threading
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from edge_embed_runtimes.cache import cache_folder
+from edge_embed_runtimes.cache import private_folder
 from edge_embed_runtimes.engines import closed_error
 from edge_embed_runtimes.engines.openvino import check_device, check_shapes, compile_model, infer
-from edge_embed_runtimes.errors import EngineError
+from edge_embed_runtimes.errors import EngineError, OutputError
+
+log = logging.getLogger(__name__)
 
 SMALLEST = 16
 """Tokens of the smallest bucket; each next one has twice as many."""
@@ -33,7 +36,9 @@ class BucketSession:
     ) -> None:
         self._core = openvino.Core()
         check_device(self._core, device)
-        self._core.set_property({"CACHE_DIR": str(cache or cache_folder() / "openvino")})
+        kept = cache or _private_cache()
+        if kept is not None:
+            self._core.set_property({"CACHE_DIR": str(kept)})
         self._graph, self._weights, self._device, self._threads = graph, weights, device, threads
         self._requests: dict[int, openvino.InferRequest] | None = {}
         self._lock = threading.Lock()  # a device of this kind does one thing at a time
@@ -70,6 +75,15 @@ class BucketSession:
     def close(self) -> None:
         """See `Session.close`."""
         self._requests = None
+
+
+def _private_cache() -> Path | None:
+    """Where compiled models are kept; None, with a warning, where that can't be trusted: OpenVINO runs what it finds."""
+    try:
+        return private_folder("openvino")
+    except (OSError, OutputError) as error:
+        log.warning("compiled models are not kept, since the cache can't be used: %s", error)
+        return None
 
 
 def bucket_of(tokens: int) -> int:

@@ -7,13 +7,12 @@ hashed before it sees them.
 import hashlib
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 
 import onnxruntime
 
-from edge_embed_runtimes.cache import cache_folder
+from edge_embed_runtimes.cache import private_folder
 from edge_embed_runtimes.errors import OutputError
 from edge_embed_runtimes.files import writing_folder
 
@@ -30,24 +29,15 @@ def packed_graph(graph: Path, key: str) -> Path:
         key: of the graph's content, its weights' content, and the processor.
     """
     name = hashlib.sha256(f"{key} {onnxruntime.__version__}".encode()).hexdigest()[:32]
-    folder = cache_folder() / "packed" / name
     try:
-        _make_private(folder.parent)
+        folder = private_folder("packed") / name
         if not folder.exists():
             _pack(graph, folder)
         _check(folder)
     except (OSError, ValueError, KeyError, OutputError) as error:
-        log.warning("weights are packed anew, since %s can't be used: %s", folder, error)
+        log.warning("weights are packed anew, since the cache can't be used: %s", error)
         return graph
     return folder / _GRAPH
-
-
-def _make_private(folder: Path) -> None:
-    """Make a folder that nobody else can write to, or refuse the one that is there."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.stat()
-    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
-        raise OutputError("others can write to it")
 
 
 def _pack(graph: Path, folder: Path) -> None:
@@ -75,7 +65,7 @@ def _check(folder: Path) -> None:
     for name in (_GRAPH, _WEIGHTS):
         if _sha256(folder / name) != hashes[name]:
             shutil.rmtree(folder, ignore_errors=True)
-            raise OutputError(f"{name} was altered; it is deleted")
+            raise OutputError(f"{folder / name} was altered; it is deleted")
 
 
 def _sha256(path: Path) -> str:
