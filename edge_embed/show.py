@@ -222,7 +222,7 @@ def print_manifest(manifest: Manifest) -> None:
         ["head", manifest.head],
         ["pooling", f"{manifest.pooling}, up to {manifest.max_tokens} tokens"],
         ["files", f"{len(manifest.files)}, {total / 1e6:.1f} MB"],
-        ["calibrated on", f"{manifest.passport.calibration.texts} texts"],
+        ["calibrated on", str(manifest.passport.calibration)],
         *([["untrained", ", ".join(manifest.passport.untrained)]] if manifest.passport.untrained else []),
         ["written by", ", ".join(f"{library} {version}" for library, version in manifest.versions.items())],
     ]

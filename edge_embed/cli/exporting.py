@@ -42,6 +42,9 @@ def export(
     gate_mean: Annotated[float, _gate("Least mean cosine to the torch encoder.")] = _USUAL.cosine_mean,
     gate_min: Annotated[float, _gate("Least cosine of any text.")] = _USUAL.cosine_min,
     gate_drop: Annotated[float, _gate("Most that a score may lie below the float encoder's.")] = _USUAL.score_drop,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Train the weights behind int8 for it, on the calibration texts; minutes.")
+    ] = False,
     allow_below_gate: Annotated[
         bool, typer.Option("--allow-below-gate", help="Write the bundle all the same, marked.", rich_help_panel=_GATES)
     ] = False,
@@ -70,6 +73,7 @@ def export(
         gates=Gates(cosine_mean=gate_mean, cosine_min=gate_min, score_drop=gate_drop),
         allow_below_gate=allow_below_gate,
         ladder=parse_ladder(tiers) if tiers else None,
+        tune=tune,
     )
     with bars() as progress:
         manifest = export_bundle(checkpoint, output, settings, replace=force, progress=progress)

@@ -22,6 +22,7 @@ from edge_embed_export.compiler import STATIC, Compiler, Int8
 from edge_embed_export.layout import CANARIES_NAME, CARD_NAME, TOKENIZER_NAME, graph_path, place, weights_path
 from edge_embed_export.operations import count_operations
 from edge_embed_export.reshape import reshape_ladder
+from edge_embed_export.tune import BATCH_TOKENS, STEPS
 from edge_embed_export.verify import (
     PARITY_TEXTS,
     Scores,
@@ -71,6 +72,7 @@ class ExportSettings:
         gates: what every graph must reach.
         allow_below_gate: write the bundle all the same, with what was missed in its passport.
         ladder: other tiers than the checkpoint was trained for; None for its own.
+        tune: train the weights behind int8 a little, on the calibration texts.
 
     Raises:
         EngineError, RecipeError: an unknown or empty list of engines or precisions.
@@ -84,6 +86,7 @@ class ExportSettings:
     gates: Gates = field(default_factory=Gates)
     allow_below_gate: bool = False
     ladder: Ladder | None = None
+    tune: bool = False
 
     def __post_init__(self) -> None:
         if not self.engines or not set(self.engines) <= set(ENGINES):
@@ -124,7 +127,8 @@ def export_bundle(
         writing_folder(output, replace=replace) as folder,
         tempfile.TemporaryDirectory(prefix=".scratch.", dir=folder) as scratch,
     ):
-        compiler = Compiler(model, batches, Path(scratch), progress)
+        tune_on = model.encoder.tokenizer().batches(calibration, batch_tokens=BATCH_TOKENS) if settings.tune else ()
+        compiler = Compiler(model, batches, Path(scratch), progress, tune_on=tuple(tune_on))
         exact = _measure_float(model, _held_out(texts, calibration), settings.sets, progress)
         assembly = _Assembly(model.ladder, settings, compiler, exact, folder, progress)
         for precision in settings.precisions:
@@ -270,6 +274,7 @@ def _describe_calibration(settings: ExportSettings, batches: Sequence[Batch]) ->
         texts=sum(len(batch.rows) for batch in batches),
         tokens=sum(int(batch.attention_mask.sum()) for batch in batches),
         files={sha256_of(path): path.name for path in settings.calibrate},
+        tuned_steps=STEPS if settings.tune else 0,
     )
 
 

@@ -29,7 +29,7 @@ Pooling: {pooling}. Heads: {head}. A text longer than {max_tokens} tokens is cut
 ## Grades
 
 Cosine to the float vectors of the torch encoder over {texts} texts; invariance is the largest difference of a value
-between a text alone, in batches, and on another number of threads. Int8 was calibrated on {calibrated} texts.{scored}
+between a text alone, in batches, and on another number of threads. Int8 was calibrated on {calibration}.{scored}
 
 | tier | engine | precision | MB alone | mean cosine | 1st percentile | min cosine | invariance | score | in float |
 |---|---|---|---|---|---|---|---|---|---|
@@ -64,7 +64,7 @@ def write_card(path: Path, manifest: Manifest, origin: Origin) -> None:
             for tier in manifest.ladder
         ),
         texts=passport.grades[0].texts,
-        calibrated=passport.calibration.texts,
+        calibration=passport.calibration,
         scored=f" Score: mean over {', '.join(passport.scored_on)}." if passport.scored_on else "",
         grades="\n".join(_grade_row(manifest, grade) for grade in passport.grades),
         missed=_missed(passport.missed),

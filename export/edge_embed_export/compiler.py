@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, assert_never
 
 import onnx_ir as ir
+import openvino
 
 from edge_embed.model.tiered import TieredEncoder
 from edge_embed_export import openvino as to_openvino
@@ -20,6 +21,7 @@ from edge_embed_export.halve import halve
 from edge_embed_export.quantize import quantize, quantize_tables
 from edge_embed_export.sensitivity import rank
 from edge_embed_export.share import write_onnx, write_openvino
+from edge_embed_export.tune import find_roundings, tune
 from edge_embed_runtimes.manifest import Engine, Precision
 from edge_embed_runtimes.progress import Progress
 from edge_embed_runtimes.tokenizer import Batch
@@ -48,9 +50,18 @@ class Compiler:
         batches: what int8 is calibrated on.
         scratch: an empty folder for passing things.
         progress: told after each stage.
+        tune_on: what the weights behind int8 are trained on, for int8; none leaves them as they are.
     """
 
-    def __init__(self, model: TieredEncoder, batches: Sequence[Batch], scratch: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        model: TieredEncoder,
+        batches: Sequence[Batch],
+        scratch: Path,
+        progress: Progress,
+        *,
+        tune_on: Sequence[Batch] = (),
+    ) -> None:
         self._ladder = model.ladder
         self._heads = int(model.encoder.backbone.config.num_attention_heads)
         self._batches = batches
@@ -60,6 +71,7 @@ class Compiler:
         self.plain = export_ladder(model)
         self._conditioned: dict[tuple[Engine, Int8], ir.Model] = {}
         progress("trace", 1, 1)
+        self._for_int8 = self._tuned(model, tune_on) if tune_on else self.plain
 
     def write(self, engine: Engine, precision: Precision, target: Path, how: Int8 = STATIC) -> dict[str, int]:
         """Write a graph for each tier, and their weights file, into the new folder `target`.
@@ -106,25 +118,28 @@ class Compiler:
                 return quantize(graph, self._ranges(graph), how.keep)
 
     def _write_openvino(self, precision: Precision, target: Path, how: Int8) -> dict[str, int]:
-        conditioned = precision == "int8" and how.form == "static"
-        graph = self._condition("openvino", how) if conditioned else self.plain
-        if precision == "int8":
-            graph = quantize_tables(graph)
-        model = to_openvino.read(save(graph, self._scratch / f"{target.name}.onnx"))
-        if precision == "int8" and how.form == "static":
-            model = to_openvino.quantize(model, self._batches, self._kept_by_nncf(how))
-        elif precision == "int8":
-            model = to_openvino.compress(model)
+        model = self._openvino_int8(how) if precision == "int8" else self._to_openvino(self.plain)
         separate = self._scratch / target.name
         shutil.rmtree(separate, ignore_errors=True)
         separate.mkdir()
         paths = to_openvino.write_tiers(model, self._ladder, separate, half=precision == "fp16")
         return write_openvino(paths, target)
 
+    def _openvino_int8(self, how: Int8) -> openvino.Model:
+        match how.form:
+            case "static":
+                model = self._to_openvino(quantize_tables(self._condition("openvino", how)))
+                return to_openvino.quantize(model, self._batches, self._kept_by_nncf(how))
+            case "dynamic":
+                return to_openvino.compress(self._to_openvino(quantize_tables(self._for_int8)))
+
+    def _to_openvino(self, graph: ir.Model) -> openvino.Model:
+        return to_openvino.read(save(graph, self._scratch / "openvino.onnx"))
+
     def _condition(self, engine: Engine, how: Int8) -> ir.Model:
         """The graph that is ready to be quantized for an engine in some way."""
         if (engine, how) not in self._conditioned:
-            ready = condition(self.plain, self._plain_ranges, mixed=engine == "openvino", keep=how.keep)
+            ready = condition(self._for_int8, self._ranges_for_int8, mixed=engine == "openvino", keep=how.keep)
             self._conditioned = {(engine, how): ready}  # the last one: earlier ways were not near enough
         return self._conditioned[engine, how]
 
@@ -134,8 +149,15 @@ class Compiler:
         return [*how.keep, *(inside if how.keep else ())]
 
     @cached_property
-    def _plain_ranges(self) -> Mapping[str, ChannelRange]:
-        return self._ranges(self.plain)
+    def _ranges_for_int8(self) -> Mapping[str, ChannelRange]:
+        return self._ranges(self._for_int8)
+
+    def _tuned(self, model: TieredEncoder, batches: Sequence[Batch]) -> ir.Model:
+        """The float graph of a copy of the model that is trained for what int8 does to it."""
+        before = self._ranges(self.plain)
+        ready = condition(self.plain, before)
+        roundings = find_roundings(self.plain, ready, before, self._ranges(ready))
+        return export_ladder(tune(model, roundings, batches, self._progress))
 
     def _ranges(self, graph: ir.Model) -> Mapping[str, ChannelRange]:
         return observe(graph, self._batches, self._scratch, self._progress)

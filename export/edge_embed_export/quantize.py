@@ -12,7 +12,8 @@ from edge_embed_export.calibrate import ChannelRange
 from edge_embed_export.linear import Linear, add_constant, by_input, constant, find_linears, input_of, new_node
 
 _CONTRIB = "com.microsoft"
-_TABLE_ROWS = 256
+TABLE_ROWS = 256
+"""A table with fewer rows stays in float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def _quantize_group(graph: ir.Graph, group: list[Linear], found: ChannelRange) -
 
 def _quantize_table(graph: ir.Graph, gather: ir.Node) -> None:
     table = constant(gather.inputs[0])
-    if table is None or table.ndim != 2 or len(table) < _TABLE_ROWS or table.dtype != np.float32:
+    if table is None or table.ndim != 2 or len(table) < TABLE_ROWS or table.dtype != np.float32:
         return
     rows, scale = symmetric(table, axis=1)
     name, ids = gather.inputs[0].name, gather.inputs[1]

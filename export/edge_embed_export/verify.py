@@ -151,10 +151,10 @@ def missed_gates(grades: Sequence[Grade], reference: Scores, gates: Gates) -> li
                 missed.append(
                     f"{who}: {name} {score:.4f}, at least {before - gates.score_drop:.4f} ({before:.4f} in float)"
                 )
-    return [*missed, *(_falling(grades) if gates.monotone else [])]
+    return [*missed, *(_falling(grades, reference) if gates.monotone else [])]
 
 
-def _falling(grades: Sequence[Grade]) -> list[str]:
+def _falling(grades: Sequence[Grade], reference: Scores) -> list[str]:
     """Where a tier scores below the best of the smaller ones on some set."""
     missed, best = [], dict[tuple[str, str, str], tuple[float, str]]()
     for grade in grades:
@@ -163,7 +163,8 @@ def _falling(grades: Sequence[Grade]) -> list[str]:
             highest, tier = best.get(place, (score, grade.tier))
             if score < highest:
                 who = f"{grade.tier} on {grade.engine} {grade.precision}"
-                missed.append(f"{who}: {name} {score:.4f}, below the {highest:.4f} of {tier}, a smaller tier")
+                so = "so in float, too" if reference[name][grade.tier] < reference[name][tier] else "not so in float"
+                missed.append(f"{who}: {name} {score:.4f}, below the {highest:.4f} of {tier}, a smaller tier ({so})")
             best[place] = max((highest, tier), (score, grade.tier))
     return missed
 

@@ -97,11 +97,21 @@ class Gates:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The texts that fixed the ranges of int8; `files` is sha256 to name of each file offered."""
+    """The texts that fixed the ranges of int8.
+
+    Attributes:
+        texts, tokens: how many.
+        files: sha256 to name of each file offered.
+        tuned_steps: of training that the weights behind int8 had on these texts; 0 for none.
+    """
 
     texts: int = 0
     tokens: int = 0
     files: dict[str, str] = field(default_factory=dict)
+    tuned_steps: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.texts} texts" + (f", and tuned on them in {self.tuned_steps} steps" if self.tuned_steps else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from edge_embed.model.checkpoint import describe_checkpoint, load_checkpoint
 from edge_embed_export import build, calibrate, compiler
 from edge_embed_export.build import ExportSettings, export_bundle
 from edge_embed_export.share import SharedWeights
+from edge_embed_export.tune import STEPS
 from edge_embed_runtimes.bundle import Bundle, sha256_of
 from edge_embed_runtimes.embedder import Embedder
 from edge_embed_runtimes.errors import (
@@ -272,6 +273,23 @@ def test_where_no_way_passes_the_nearest_is_kept(tiny_checkpoint, tmp_path, tiny
     assert passport.kept_float == {"onnx-int8": ()}  # products in float come no nearer to a cosine of 1.1
     assert len(passport.missed) == 3
     assert max(grade.cosine_min for grade in passport.grades) < 1 - 1e-6
+
+
+def test_tuned_for_int8_while_float_stays_as_it_was(tiny_checkpoint, tmp_path, tiny_text_file):
+    kinds = ((tiny_text_file,), ("onnx",), ("int8", "fp32"))
+    plain, tuned = (
+        export_bundle(tiny_checkpoint, tmp_path / name, ExportSettings(*kinds, gates=LOOSE, tune=name == "tuned"))
+        for name in ("plain", "tuned")
+    )
+    assert (plain.passport.calibration.tuned_steps, tuned.passport.calibration.tuned_steps) == (0, STEPS)
+    assert f"tuned on them in {STEPS} steps" in (tmp_path / "tuned" / "README.md").read_text(encoding="utf-8")
+    assert tuned.space == plain.space
+    for grade in tuned.passport.grades:
+        before = plain.passport.grade(grade.tier, grade.engine, grade.precision)
+        if grade.precision == "fp32":
+            assert grade == before
+        else:
+            assert 1 - grade.cosine_mean < 0.9 * (1 - before.cosine_mean)
 
 
 @pytest.mark.usefixtures("traced")

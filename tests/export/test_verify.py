@@ -61,7 +61,9 @@ def test_a_tier_below_a_smaller_one_misses():
     grades = [grade("demi", a=0.5), grade("short", a=0.6), grade("tall", a=0.55), grade("grande", a=0.6)]
     reference = {"a": {tier: 0.1 for tier in ("demi", "short", "tall", "grande")}}
     (line,) = missed_gates(grades, reference, Gates())
-    assert line == "tall on onnx int8: a 0.5500, below the 0.6000 of short, a smaller tier"
+    assert line == "tall on onnx int8: a 0.5500, below the 0.6000 of short, a smaller tier (not so in float)"
+    (line,) = missed_gates(grades, {"a": reference["a"] | {"tall": 0.09}}, Gates())
+    assert line.endswith("(so in float, too)")
     assert missed_gates(grades, reference, Gates(monotone=False)) == []
     apart = [grade("demi", a=0.6), grade("demi", a=0.5, engine="openvino")]  # engines are not compared
     assert missed_gates(apart, reference, Gates()) == []

@@ -54,7 +54,8 @@ GOLDEN = """{
     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef": "texts.txt"
    },
    "texts": 8,
-   "tokens": 99
+   "tokens": 99,
+   "tuned_steps": 40
   },
   "compiled": {
    "onnx-int8": "static"
@@ -126,7 +127,7 @@ SMALL = Manifest(
         grades=(Grade("demi", "onnx", "int8", 20, 0.999, 0.995, 0.99, 0.0, {"pairs": 0.5}),),
         reference={"pairs": {"demi": 0.6}},
         cross={"demi": {"demi": 0.5}},
-        calibration=Calibration(8, 99, {HASH: "texts.txt"}),
+        calibration=Calibration(8, 99, {HASH: "texts.txt"}, 40),
         operations={"demi": 12345},
         untrained=("demi",),
         kept_float={"onnx-int8": ("encoder.layer.0.output.dense",)},

@@ -78,7 +78,7 @@ class BucketSession:
 
 
 def _private_cache() -> Path | None:
-    """Where compiled models are kept; None, with a warning, where that can't be trusted: OpenVINO runs what it finds."""
+    """Where compiled models are kept; None, with a warning, where it is not private: OpenVINO runs what it finds."""
     try:
         return private_folder("openvino")
     except (OSError, OutputError) as error:
