@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from edge_embed.model.encoder import Encoder, load_encoder
 from edge_embed.model.quiet import quiet
 from edge_embed.model.tiered import TieredEncoder
-from edge_embed_runtimes.errors import CheckpointError, EdgeEmbedError
+from edge_embed_runtimes.errors import CheckpointError, EdgeEmbedError, EncoderUnsupported
 from edge_embed_runtimes.files import writing_folder
 from edge_embed_runtimes.tiers import Ladder, Tier
 
@@ -77,6 +77,7 @@ def load_checkpoint(folder: Path, *, attention: Literal["sdpa", "eager"] = "sdpa
 
     Raises:
         CheckpointError: no folder there, no ladder in it, a later format, or files that don't belong together.
+        EncoderUnsupported: its encoder is of a family that is not described here.
     """
     description = describe_checkpoint(folder)
     try:
@@ -92,7 +93,7 @@ def load_checkpoint(folder: Path, *, attention: Literal["sdpa", "eager"] = "sdpa
             model.set_head(ladder.find(name), matrix)
         if space_of(model) != description["space"]:
             raise CheckpointError(f"{folder} holds weights of another training than its ladder: copy or train it again")
-    except CheckpointError:
+    except (CheckpointError, EncoderUnsupported):
         raise
     except (EdgeEmbedError, OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(

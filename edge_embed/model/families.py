@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import transformers
 
 from edge_embed.model.mpnet import MPNetModel
-from edge_embed_runtimes.errors import EncoderError
+from edge_embed_runtimes.errors import EncoderUnsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,11 @@ def family_of(model_type: str) -> Family:
     """The family of a model type.
 
     Raises:
-        EncoderError: encoders of this type can't be tiered.
+        EncoderUnsupported: encoders of this type can't be tiered.
     """
     if model_type not in FAMILIES:
-        raise EncoderError(f"encoders of type {model_type!r} are not supported: allowed are {', '.join(FAMILIES)}")
+        raise EncoderUnsupported(
+            f"encoders of type {model_type!r} are not supported: allowed are {', '.join(FAMILIES)}; to add one, describe "
+            f"it in edge_embed.model.families.FAMILIES and register a class in edge_embed_export.architectures"
+        )
     return FAMILIES[model_type]

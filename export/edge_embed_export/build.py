@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,8 @@ from edge_embed_runtimes.manifest import (
 from edge_embed_runtimes.progress import Progress, silent
 from edge_embed_runtimes.tiers import Ladder
 from edge_embed_runtimes.tokenizer import Batch
+
+log = logging.getLogger("edge_embed")
 
 _CANARIES = (
     "A bicycle leans on the wall.",
@@ -179,7 +182,7 @@ class _Attempt:
     how: Int8
     reads: Mapping[str, int]
     grades: tuple[Grade, ...]
-    missed: int
+    missed: Sequence[str]
 
 
 class _Assembly:
@@ -216,9 +219,11 @@ class _Assembly:
         attempts = list[_Attempt]()
         for how in self._compiler.ways(engine):
             attempts.append(self._attempt(engine, "int8", how))
-            if not attempts[-1].missed:
+            missed = attempts[-1].missed
+            if not missed:
                 return attempts[-1]
-        nearest = min(attempts, key=lambda attempt: attempt.missed)
+            log.warning("%s, %s: %d gates missed, such as %s", place(engine, "int8"), how, len(missed), missed[0])
+        nearest = min(attempts, key=lambda attempt: len(attempt.missed))
         return nearest if nearest is attempts[-1] else self._attempt(engine, "int8", nearest.how)
 
     def _attempt(self, engine: Engine, precision: Precision, how: Int8) -> _Attempt:
@@ -228,7 +233,7 @@ class _Assembly:
         reads = self._compiler.write(engine, precision, target, how)
         grades = self._grade(engine, precision)
         each_alone = dataclasses.replace(self._settings.gates, monotone=False)
-        return _Attempt(how, reads, grades, len(missed_gates(grades, self._exact.reference, each_alone)))
+        return _Attempt(how, reads, grades, missed_gates(grades, self._exact.reference, each_alone))
 
     def passport(self) -> Passport:
         """All that was found."""

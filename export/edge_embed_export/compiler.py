@@ -37,6 +37,9 @@ class Int8:
     form: Form = "static"
     keep: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return f"{self.form}, {len(self.keep)} products in float"
+
 
 STATIC = Int8()
 _FIRST_KEPT = 4

@@ -38,6 +38,10 @@ class EncoderError(EdgeEmbedError):
     """An encoder that can't be found, trusted or used."""
 
 
+class EncoderUnsupported(EncoderError):
+    """An encoder of a family that is not described here."""
+
+
 class CheckpointError(EdgeEmbedError):
     """A checkpoint folder that is missing, damaged or foreign."""
 

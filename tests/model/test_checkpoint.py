@@ -23,7 +23,7 @@ from edge_embed.model.checkpoint import (
 )
 from edge_embed.model.encoder import TextSettings, load_encoder
 from edge_embed.model.tiered import TieredEncoder, encode_tiers
-from edge_embed_runtimes.errors import CheckpointError, OutputError
+from edge_embed_runtimes.errors import CheckpointError, EncoderUnsupported, OutputError
 from edge_embed_runtimes.tiers import parse_ladder
 from edge_embed_runtimes.tokenizer import TextCut
 
@@ -250,6 +250,15 @@ def test_an_unreadable_description(folder):
 def test_a_damaged_or_missing_file(folder, name, damage):
     damage(folder / name)
     with pytest.raises(CheckpointError, match=str(folder)):
+        load_checkpoint(folder)
+
+
+def test_an_encoder_of_another_family_is_no_damage(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "electra"}))
+    with pytest.raises(
+        EncoderUnsupported, match=r"'electra' are not supported: allowed are .*; to add one, describe it"
+    ):
         load_checkpoint(folder)
 
 

@@ -1,0 +1,183 @@
+"""Hold a bundle against the usual int8 recipes, against torch, and against the lines it must reach; prints Markdown.
+
+python samples/benchmarks/export.py CHECKPOINT BUNDLE --texts texts.txt --calibrate more.txt
+
+The bundle must be the checkpoint's, with int8 and fp32 for both engines. Every pair that is compared runs in turn, on
+the same batches, with two threads; a figure is the median ratio over the rounds.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from peers import THREADS, OnnxPeer, OpenVinoPeer
+
+from edge_embed import Embedder
+from edge_embed.data.lines import read_lines, text_files
+from edge_embed_export.calibrate import calibration_texts, sample_texts
+from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.device.opening import open_graph
+from edge_embed_runtimes.engines import Session
+from edge_embed_runtimes.manifest import Engine
+from edge_embed_runtimes.tokenizer import Batch, Tokenizer, pack
+
+TEXTS, BATCH = 2000, 32
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+Job = Callable[[], object]
+PRIVATE = """
+import sys
+from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.device.opening import open_graph
+from edge_embed_runtimes.tokenizer import pad
+bundle, sessions = Bundle(sys.argv[1]), []
+def private():
+    lines = open("/proc/self/smaps_rollup").read().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+batch = pad([list(range(999, 1031))], pad_id=0)
+def open_tier(name):
+    sessions.append(open_graph(bundle, bundle.manifest.ladder.find(name), sys.argv[2], "int8", threads=2))
+    sessions[-1].run(batch.input_ids, batch.attention_mask)
+names = sys.argv[3].split(",")
+if sys.argv[4] == "warm":  # what an engine keeps on disk is made beforehand, in another process
+    [open_tier(name) for name in names]
+else:
+    open_tier(names[0]); sessions.pop().close(); before = private()
+    [open_tier(name) for name in names]
+    print(private() - before, private())
+"""
+
+
+def main(checkpoint: Path, folder: Path, texts: Sequence[Path], calibrate: Sequence[Path], rounds: int) -> None:
+    """Measure all, and print it."""
+    bundle = Bundle(folder)
+    tokenizer = Tokenizer.from_file(bundle.tokenizer(), max_tokens=bundle.manifest.max_tokens)
+    lines = list(dict.fromkeys(line for path in text_files(texts) for line in read_lines(path)))
+    chosen = [lines[place] for place in np.linspace(0, len(lines) - 1, min(TEXTS, len(lines))).astype(int)]
+    ids, _ = tokenizer.encode(chosen)
+    batches = list(pack(ids, pad_id=tokenizer.pad_id, batch_texts=BATCH))
+    known = calibration_texts([text for path in text_files(calibrate) for text in read_lines(path)])
+    print(f"{len(chosen)} texts, {np.mean([len(row) for row in ids]):.0f} tokens each, {THREADS} threads\n")
+    with tempfile.TemporaryDirectory() as scratch:
+        print_engines(bundle, batches, list(tokenizer.batches(known)), Path(scratch), rounds)
+    print_against_torch(checkpoint, folder, chosen, rounds)
+    print_passport(bundle)
+    print_sizes(bundle)
+    print("\n| engine | private memory | the largest open, MiB | all open, MiB | ratio |\n|---|---|---|---|---|")
+    for engine in ENGINES:
+        print_memory(bundle, engine)
+
+
+def print_engines(bundle: Bundle, batches: Sequence[Batch], known: Sequence[Batch], scratch: Path, rounds: int) -> None:
+    """Each tier against the usual recipe of its engine, and against the largest tier."""
+    print("| engine | tier | texts/s | usual recipe | over it | over the largest tier |\n|---|---|---|---|---|---|")
+    count = sum(len(batch.rows) for batch in batches)
+    for engine in ENGINES:
+        full = opened(bundle, bundle.manifest.ladder.top.name, engine)
+        for tier in bundle.manifest.ladder:
+            graph, weights = bundle.graph(tier, engine, "fp32"), bundle.weights(engine, "fp32")
+            peer = OnnxPeer(graph, scratch) if engine == "onnx" else OpenVinoPeer(graph, weights, known)
+            ours = opened(bundle, tier.name, engine)
+            one, usual, top = alternate([over(batches, ours), over(batches, peer), over(batches, full)], rounds)
+            speeds = " | ".join(f"{count / statistics.median(times):.0f}" for times in (one, usual))
+            print(
+                f"| {engine} | {tier.name} | {speeds} | {ratio(usual, one):.2f} | {ratio(top, one):.1f} |", flush=True
+            )
+            ours.close()
+
+
+def print_against_torch(checkpoint: Path, folder: Path, texts: list[str], rounds: int) -> None:
+    """The largest tier, texts to vectors, against sentence-transformers in float32."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(THREADS)
+    peer = SentenceTransformer(str(checkpoint), device="cpu")
+    name = Bundle(folder).manifest.ladder.top.name
+    print("\n| engine | texts/s | sentence-transformers | ratio |\n|---|---|---|---|")
+    for engine in ENGINES:
+        with Embedder.open(folder, tier=name, engine=engine, precision="int8", threads=THREADS) as embedder:
+            jobs = [lambda embedder=embedder: embedder.encode(texts), lambda: peer.encode(texts, batch_size=BATCH)]
+            one, other = alternate(jobs, rounds)
+        speeds = " | ".join(f"{len(texts) / statistics.median(times):.0f}" for times in (one, other))
+        print(f"| {engine} | {speeds} | {ratio(other, one):.2f} |", flush=True)
+
+
+def print_passport(bundle: Bundle) -> None:
+    """The least cosines, and the largest difference a text's company makes."""
+    grades = [grade for grade in bundle.manifest.passport.grades if grade.precision == "int8"]
+    print("\n| engine, int8 | least mean cosine | least cosine | largest invariance |\n|---|---|---|---|")
+    for engine in ENGINES:
+        own = [grade for grade in grades if grade.engine == engine]
+        mean, least = min(grade.cosine_mean for grade in own), min(grade.cosine_min for grade in own)
+        print(f"| {engine} | {mean:.5f} | {least:.4f} | {max(grade.invariance for grade in own):.1e} |")
+
+
+def print_sizes(bundle: Bundle) -> None:
+    """All tiers on disk over the largest alone."""
+    print("\n| graphs | all tiers, MB | the largest alone, MB | ratio |\n|---|---|---|---|")
+    files = [file for file in bundle.manifest.files if file.engine is not None]
+    for engine, precision in dict.fromkeys((file.engine, file.precision) for file in files):
+        every = sum(file.size_bytes for file in files if (file.engine, file.precision) == (engine, precision))
+        alone = bundle.alone_bytes(bundle.manifest.ladder.top, engine, precision)
+        print(f"| {engine} {precision} | {every / 1e6:.1f} | {alone / 1e6:.1f} | {every / alone:.3f} |")
+
+
+def print_memory(bundle: Bundle, engine: Engine) -> None:
+    """Private memory that open int8 tiers take: all of them over the largest alone, each in a process of its own."""
+    names = [tier.name for tier in bundle.manifest.ladder][::-1]
+    measure(bundle, engine, names, "warm")
+    largest, every = (measure(bundle, engine, some, "count") for some in (names[:1], names))
+    for what, one, six in zip(("they take", "of the process"), largest, every, strict=True):
+        print(f"| {engine} | {what} | {one / 1024:.1f} | {six / 1024:.1f} | {six / one:.2f} |", flush=True)
+
+
+def measure(bundle: Bundle, engine: Engine, names: Sequence[str], how: str) -> list[int]:
+    """KiB that open tiers took, and of the whole process."""
+    command = [sys.executable, "-c", PRIVATE, str(bundle.path), engine, ",".join(names), how]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return [int(word) for word in done.stdout.split()]
+
+
+def opened(bundle: Bundle, tier: str, engine: Engine) -> Session:
+    """A tier's int8 session."""
+    return open_graph(bundle, bundle.manifest.ladder.find(tier), engine, "int8", threads=THREADS)
+
+
+def over(batches: Sequence[Batch], session: Session) -> Job:
+    """A pass over all batches."""
+    return lambda: [session.run(batch.input_ids, batch.attention_mask) for batch in batches]
+
+
+def alternate(jobs: Sequence[Job], rounds: int) -> list[list[float]]:
+    """The times of jobs that run in turn; the first round warms up."""
+    times: list[list[float]] = [[] for _ in jobs]
+    for number in range(rounds + 1):
+        for job, own in zip(jobs, times, strict=True):
+            began = time.perf_counter()
+            job()
+            if number:
+                own.append(time.perf_counter() - began)
+    return times
+
+
+def ratio(others: Sequence[float], ours: Sequence[float]) -> float:
+    """Median over the rounds of how much longer the other took."""
+    return statistics.median(other / own for other, own in zip(others, ours, strict=True))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--texts", type=Path, nargs="+", required=True, help="texts to embed; 2,000 are taken")
+    parser.add_argument("--calibrate", type=Path, nargs="+", default=[sample_texts()], help="as at the export")
+    parser.add_argument("--rounds", type=int, default=9)
+    given = parser.parse_args()
+    main(given.checkpoint, given.bundle, given.texts, given.calibrate, given.rounds)
