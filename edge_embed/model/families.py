@@ -101,7 +101,7 @@ def family_of(model_type: str) -> Family:
     """
     if model_type not in FAMILIES:
         raise EncoderUnsupported(
-            f"encoders of type {model_type!r} are not supported: allowed are {', '.join(FAMILIES)}; to add one, describe "
-            f"it in edge_embed.model.families.FAMILIES and register a class in edge_embed_export.architectures"
+            f"encoders of type {model_type!r} are not supported: allowed are {', '.join(FAMILIES)}; to add one, "
+            f"describe it in edge_embed.model.families.FAMILIES and register a class in edge_embed_export.architectures"
         )
     return FAMILIES[model_type]

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_embed.data.lines import read_lines
 from edge_embed.evaluate.evaluation import Sets, evaluate
@@ -62,6 +63,7 @@ _CANARIES = (
     "The ferry leaves at 7:40, not at 8:15.",
     "ok",
 )
+_HARDEST = 64
 _LIBRARIES = ("edge-embed", "torch", "transformers", "onnx", "onnxruntime", "openvino", "nncf")
 
 
@@ -177,12 +179,17 @@ def _measure_float(model: TieredEncoder, texts: Sequence[str], sets: Sets | None
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """The graphs of one engine and precision, compiled in some way, and what they reach."""
+    """The graphs of one engine and precision, compiled in some way, and what they reach.
+
+    Attributes:
+        hardest: the places of the texts whose vectors lie farthest from float at some tier.
+    """
 
     how: Int8
     reads: Mapping[str, int]
     grades: tuple[Grade, ...]
     missed: Sequence[str]
+    hardest: Sequence[int]
 
 
 class _Assembly:
@@ -217,7 +224,7 @@ class _Assembly:
     def _best_int8(self, engine: Engine) -> _Attempt:
         """The fastest way that passes; where none does, the one that misses fewest gates."""
         attempts = list[_Attempt]()
-        for how in self._compiler.ways(engine):
+        for how in self._compiler.ways(engine, hardest=lambda: self._exact.yardstick.batches(attempts[0].hardest)):
             attempts.append(self._attempt(engine, "int8", how))
             missed = attempts[-1].missed
             if not missed:
@@ -231,9 +238,10 @@ class _Assembly:
         target = self._folder / place(engine, precision)
         shutil.rmtree(target, ignore_errors=True)
         reads = self._compiler.write(engine, precision, target, how)
-        grades = self._grade(engine, precision)
+        grades, cosines = self._grade(engine, precision)
+        hardest = np.argsort(np.min(cosines, axis=0), kind="stable")[:_HARDEST].tolist()
         each_alone = dataclasses.replace(self._settings.gates, monotone=False)
-        return _Attempt(how, reads, grades, missed_gates(grades, self._exact.reference, each_alone))
+        return _Attempt(how, reads, grades, missed_gates(grades, self._exact.reference, each_alone), hardest)
 
     def passport(self) -> Passport:
         """All that was found."""
@@ -247,13 +255,13 @@ class _Assembly:
             compiled={folder: how.form for folder, how in self._ways.items()},
         )
 
-    def _grade(self, engine: Engine, precision: Precision) -> tuple[Grade, ...]:
-        stage, tiers, grades = f"verify {place(engine, precision)}", self._ladder.tiers, []
+    def _grade(self, engine: Engine, precision: Precision) -> tuple[tuple[Grade, ...], list[NDArray[np.float32]]]:
+        stage, tiers, found = f"verify {place(engine, precision)}", self._ladder.tiers, []
         for done, tier in enumerate(tiers):
             self._progress(stage, done, len(tiers))
-            grades.append(grade_graph(self._folder, tier, engine, precision, self._exact.yardstick))
+            found.append(grade_graph(self._folder, tier, engine, precision, self._exact.yardstick))
         self._progress(stage, len(tiers), len(tiers))
-        return tuple(grades)
+        return tuple(grade for grade, _ in found), [cosines for _, cosines in found]
 
     def _entries(self, engine: Engine, precision: Precision, reads: Mapping[str, int]) -> list[BundleFile]:
         """The manifest's entries for the graphs and the weights of one engine and precision."""

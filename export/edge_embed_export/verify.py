@@ -37,6 +37,10 @@ class Yardstick:
     tokenizer: Tokenizer
     sets: Sets | None = None
 
+    def batches(self, places: Sequence[int]) -> list[Batch]:
+        """Some of the texts."""
+        return list(self.tokenizer.batches([self.texts[place] for place in places]))
+
 
 class SessionModel:
     """One tier's session as a model that can be scored."""
@@ -60,8 +64,10 @@ class SessionModel:
         return {self._tier.name: run(self._session, batches, len(texts), self._tier.dim)}
 
 
-def grade_graph(folder: Path, tier: Tier, engine: Engine, precision: Precision, yardstick: Yardstick) -> Grade:
-    """Grade one tier's graph in a bundle folder, on two threads.
+def grade_graph(
+    folder: Path, tier: Tier, engine: Engine, precision: Precision, yardstick: Yardstick
+) -> tuple[Grade, NDArray[np.float32]]:
+    """Grade one tier's graph in a bundle folder, on two threads; with the cosine to float of each text.
 
     Raises:
         EngineError: the engine can't load or run it.
@@ -88,7 +94,7 @@ def grade_graph(folder: Path, tier: Tier, engine: Engine, precision: Precision, 
     finally:
         single.close()
     cosines = (vectors * yardstick.expected[tier.name]).sum(1)
-    return Grade(
+    grade = Grade(
         tier=tier.name,
         engine=engine,
         precision=precision,
@@ -99,6 +105,7 @@ def grade_graph(folder: Path, tier: Tier, engine: Engine, precision: Precision, 
         invariance=float(max(np.abs(alone - together).max(), np.abs(alone - one_thread).max())),
         scores=scores,
     )
+    return grade, cosines
 
 
 def run(session: Session, batches: Iterable[Batch], count: int, dim: int) -> NDArray[np.float32]:

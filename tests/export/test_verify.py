@@ -119,6 +119,10 @@ def wrong(monkeypatch) -> Wrong:
 
 
 def grade_of(tmp_path, tiny_texts, exact, tokenizer, pairs=None) -> Grade:
+    return measure(tmp_path, tiny_texts, exact, tokenizer, pairs)[0]
+
+
+def measure(tmp_path, tiny_texts, exact, tokenizer, pairs=None) -> tuple[Grade, np.ndarray]:
     sets = None if pairs is None else Sets(sts=(pairs,))
     return grade_graph(tmp_path, TIER, "onnx", "int8", Yardstick(tiny_texts, {"demi": exact}, tokenizer, sets))
 
@@ -136,7 +140,9 @@ def test_a_right_session(wrong, tmp_path, tiny_texts, exact, tokenizer):
 
 def test_one_text_turned_around(wrong, tmp_path, tiny_texts, exact, tokenizer):
     (wrong.negated,) = map(tuple, tokenizer.encode(tiny_texts[:1])[0])
-    found = grade_of(tmp_path, tiny_texts, exact, tokenizer)
+    found, cosines = measure(tmp_path, tiny_texts, exact, tokenizer)
+    assert cosines.shape == (64,)
+    assert cosines.argmin() == 0
     assert found.cosine_min == pytest.approx(-1, abs=1e-6)
     assert -1 < found.cosine_p1 < found.cosine_mean
     assert found.cosine_mean == pytest.approx((63 - 1) / 64, abs=1e-6)
