@@ -178,6 +178,6 @@ if __name__ == "__main__":
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--texts", type=Path, nargs="+", required=True, help="texts to embed; 2,000 are taken")
     parser.add_argument("--calibrate", type=Path, nargs="+", default=[sample_texts()], help="as at the export")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
     main(given.checkpoint, given.bundle, given.texts, given.calibrate, given.rounds)
