@@ -3,7 +3,7 @@
 python samples/benchmarks/export.py CHECKPOINT BUNDLE --texts texts.txt --calibrate more.txt
 
 The bundle must be the checkpoint's, with int8 and fp32 for both engines. Every pair that is compared runs in turn, on
-the same batches, with two threads; a figure is the median ratio over the rounds.
+the same texts, with two threads; a figure is the median ratio over the rounds.
 """
 
 import argparse
@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import onnx_ir as ir
 from peers import THREADS, OnnxPeer, OpenVinoPeer
 
 from edge_embed import Embedder
 from edge_embed.data.lines import read_lines, text_files
+from edge_embed.model.checkpoint import load_checkpoint
 from edge_embed_export.calibrate import calibration_texts, sample_texts
+from edge_embed_export.graph import cut, export_ladder, save
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.opening import open_graph
 from edge_embed_runtimes.engines import Session
@@ -31,6 +34,7 @@ from edge_embed_runtimes.tokenizer import Batch, Tokenizer, pack
 TEXTS, BATCH = 2000, 32
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 Job = Callable[[], object]
+Runner = Session | OnnxPeer | OpenVinoPeer
 PRIVATE = """
 import sys
 from edge_embed_runtimes.bundle import Bundle
@@ -61,11 +65,12 @@ def main(checkpoint: Path, folder: Path, texts: Sequence[Path], calibrate: Seque
     lines = list(dict.fromkeys(line for path in text_files(texts) for line in read_lines(path)))
     chosen = [lines[place] for place in np.linspace(0, len(lines) - 1, min(TEXTS, len(lines))).astype(int)]
     ids, _ = tokenizer.encode(chosen)
-    batches = list(pack(ids, pad_id=tokenizer.pad_id, batch_texts=BATCH))
     known = calibration_texts([text for path in text_files(calibrate) for text in read_lines(path)])
     print(f"{len(chosen)} texts, {np.mean([len(row) for row in ids]):.0f} tokens each, {THREADS} threads\n")
     with tempfile.TemporaryDirectory() as scratch:
-        print_engines(bundle, batches, list(tokenizer.batches(known)), Path(scratch), rounds)
+        plain = export_ladder(load_checkpoint(checkpoint, attention="eager")[0])
+        print_onnx(bundle, plain, ids, Path(scratch), rounds)
+    print_openvino(bundle, list(tokenizer.batches(known)), ids, rounds)
     print_against_torch(checkpoint, folder, chosen, rounds)
     print_passport(bundle)
     print_sizes(bundle)
@@ -74,22 +79,35 @@ def main(checkpoint: Path, folder: Path, texts: Sequence[Path], calibrate: Seque
         print_memory(bundle, engine)
 
 
-def print_engines(bundle: Bundle, batches: Sequence[Batch], known: Sequence[Batch], scratch: Path, rounds: int) -> None:
-    """Each tier against the usual recipe of its engine, and against the largest tier."""
-    print("| engine | tier | texts/s | usual recipe | over it | over the largest tier |\n|---|---|---|---|---|---|")
-    count = sum(len(batch.rows) for batch in batches)
-    for engine in ENGINES:
-        full = opened(bundle, bundle.manifest.ladder.top.name, engine)
-        for tier in bundle.manifest.ladder:
-            graph, weights = bundle.graph(tier, engine, "fp32"), bundle.weights(engine, "fp32")
-            peer = OnnxPeer(graph, scratch) if engine == "onnx" else OpenVinoPeer(graph, weights, known)
-            ours = opened(bundle, tier.name, engine)
-            one, usual, top = alternate([over(batches, ours), over(batches, peer), over(batches, full)], rounds)
-            speeds = " | ".join(f"{count / statistics.median(times):.0f}" for times in (one, usual))
-            print(
-                f"| {engine} | {tier.name} | {speeds} | {ratio(usual, one):.2f} | {ratio(top, one):.1f} |", flush=True
-            )
-            ours.close()
+def print_onnx(bundle: Bundle, plain: ir.Model, ids: Sequence[Sequence[int]], scratch: Path, rounds: int) -> None:
+    """Each tier in ONNX Runtime against dynamic int8: of the plain float graph, and of the one that we made of it."""
+    print("| ONNX Runtime | texts/s | over dynamic int8 | over dynamic int8 of our float graph | over the largest |")
+    print("|---|---|---|---|---|")
+    full = opened(bundle, bundle.manifest.ladder.top.name, "onnx")
+    for tier in bundle.manifest.ladder:
+        ours = opened(bundle, tier.name, "onnx")
+        peers = [OnnxPeer(save(cut(plain, tier), scratch / f"{tier.name}.onnx"), scratch)]
+        peers += [OnnxPeer(bundle.graph(tier, "onnx", "fp32"), scratch)]
+        print_row(tier.name, ids, [ours, full], peers, rounds)
+
+
+def print_openvino(bundle: Bundle, known: Sequence[Batch], ids: Sequence[Sequence[int]], rounds: int) -> None:
+    """Each tier in OpenVINO against NNCF's static int8."""
+    print("\n| OpenVINO | texts/s | over NNCF's static int8 | over the largest |\n|---|---|---|---|")
+    full = opened(bundle, bundle.manifest.ladder.top.name, "openvino")
+    for tier in bundle.manifest.ladder:
+        ours = opened(bundle, tier.name, "openvino")
+        peer = OpenVinoPeer(bundle.graph(tier, "openvino", "fp32"), bundle.weights("openvino", "fp32"), known)
+        print_row(tier.name, ids, [ours, full], [peer], rounds)
+
+
+def print_row(name: str, ids: Sequence[Sequence[int]], ours: Sequence[Runner], peers: Sequence[Runner], n: int) -> None:
+    """Texts a second of the first, and the others' times over its own; ours in the runtime's batches, theirs of 32."""
+    jobs = [over(list(pack(ids, pad_id=0)), session) for session in ours]
+    jobs += [over(list(pack(ids, pad_id=0, batch_texts=BATCH)), peer) for peer in peers]
+    one, full, *usual = alternate(jobs, n)
+    ratios = [f"{ratio(times, one):.2f}" for times in (*usual, full)]
+    print(f"| {name} | {len(ids) / statistics.median(one):.0f} | {' | '.join(ratios)} |", flush=True)
 
 
 def print_against_torch(checkpoint: Path, folder: Path, texts: list[str], rounds: int) -> None:
@@ -150,7 +168,7 @@ def opened(bundle: Bundle, tier: str, engine: Engine) -> Session:
     return open_graph(bundle, bundle.manifest.ladder.find(tier), engine, "int8", threads=THREADS)
 
 
-def over(batches: Sequence[Batch], session: Session) -> Job:
+def over(batches: Sequence[Batch], session: Runner) -> Job:
     """A pass over all batches."""
     return lambda: [session.run(batch.input_ids, batch.attention_mask) for batch in batches]
 

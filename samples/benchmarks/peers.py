@@ -1,6 +1,8 @@
 """What a careful user would run instead, on the same graph of one tier: the usual int8 recipes."""
 
+import io
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +41,10 @@ class OpenVinoPeer:
 
         data = [{"input_ids": batch.input_ids, "attention_mask": batch.attention_mask} for batch in calibration]
         core = openvino.Core()
-        quantized = nncf.quantize(
-            core.read_model(graph, weights), nncf.Dataset(data), model_type=nncf.ModelType.TRANSFORMER
-        )
+        with redirect_stdout(io.StringIO()):  # it draws bars there
+            quantized = nncf.quantize(
+                core.read_model(graph, weights), nncf.Dataset(data), model_type=nncf.ModelType.TRANSFORMER
+            )
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS, "INFERENCE_PRECISION_HINT": "f32"}
         self._request = core.compile_model(quantized, "CPU", settings).create_infer_request()
 
