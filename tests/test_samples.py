@@ -106,12 +106,14 @@ def test_the_page_on_recipes_names_every_key():
 
 def test_the_arms_of_the_comparison_are_sound_recipes(tmp_path):
     run = runpy.run_path(str(SAMPLES / "experiments" / "run.py"))
-    for arm, changes in run["ARMS"].items():
-        shared = read_recipe(SAMPLES / "experiments" / changes.get("recipe", "common.toml"), data_folder=tmp_path)
-        values = {key: value for key, value in {**shared, **changes}.items() if key not in ("smae", "recipe")}
-        recipe = make_recipe(Recipe, values)
+    rows = {}
+    for arm in run["ARMS"]:
+        values = run["values_of"](arm, tmp_path)
+        recipe = make_recipe(Recipe, {key: value for key, value in values.items() if key != "smae"})
         assert recipe.taught == ("+" in arm or arm == "200k texts")
+        rows[arm] = recipe.data
         assert "/" not in run["slug"](arm) and " " not in run["slug"](arm)
+    assert rows["200k texts + pairs"] == (*rows["200k texts"], *rows["srl-project"])
 
 
 # The texts

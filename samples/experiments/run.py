@@ -65,14 +65,20 @@ def main(data: Path, work: Path, arms: Sequence[str], seeds: Sequence[int], *, d
 
 def train(arm: str, data: Path, work: Path, checkpoint: Path, seed: int) -> None:
     """Train one arm."""
-    arm_values = {"recipe": "common.toml", **ARMS[arm], "seed": seed}
-    values = {**read_recipe(HERE / arm_values.pop("recipe"), data_folder=data), **arm_values}
-    if "rows_of" in values:
-        more = read_recipe(HERE / values.pop("rows_of"), data_folder=data)
-        values |= {"data": [*values["data"], *more["data"]], "skip_bad_rows": more["skip_bad_rows"]}
+    values = {**values_of(arm, data), "seed": seed}
     if values.pop("smae", False):
         values["base"] = str(pretrained(values, data, work, seed))
     train_checkpoint(make_recipe(Recipe, values), target(checkpoint), monitor=TrainingLines(silent))
+
+
+def values_of(arm: str, data: Path) -> dict[str, Any]:
+    """What an arm's recipe holds; `smae` stands for a pre-training before it."""
+    changes = {"recipe": "common.toml", **ARMS[arm]}
+    values = read_recipe(HERE / changes.pop("recipe"), data_folder=data)
+    if "rows_of" in changes:
+        more = read_recipe(HERE / changes.pop("rows_of"), data_folder=data)
+        values = {**values, "data": [*values["data"], *more["data"]], "skip_bad_rows": more["skip_bad_rows"]}
+    return {**values, **changes}
 
 
 def pretrained(values: Mapping[str, Any], data: Path, work: Path, seed: int) -> Path:
