@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -58,6 +59,15 @@ else:
 """
 
 
+@dataclass(frozen=True)
+class Batched:
+    """The same texts in batches as the runtime makes them, and as a peer gets them: 32 in order of length."""
+
+    count: int
+    ours: Sequence[Batch]
+    theirs: Sequence[Batch]
+
+
 def main(checkpoint: Path, folder: Path, texts: Sequence[Path], calibrate: Sequence[Path], rounds: int) -> None:
     """Measure all, and print it."""
     bundle = Bundle(folder)
@@ -65,12 +75,14 @@ def main(checkpoint: Path, folder: Path, texts: Sequence[Path], calibrate: Seque
     lines = list(dict.fromkeys(line for path in text_files(texts) for line in read_lines(path)))
     chosen = [lines[place] for place in np.linspace(0, len(lines) - 1, min(TEXTS, len(lines))).astype(int)]
     ids, _ = tokenizer.encode(chosen)
+    ours, theirs = pack(ids, pad_id=tokenizer.pad_id), pack(ids, pad_id=tokenizer.pad_id, batch_texts=BATCH)
+    batched = Batched(len(ids), list(ours), list(theirs))
     known = calibration_texts([text for path in text_files(calibrate) for text in read_lines(path)])
     print(f"{len(chosen)} texts, {np.mean([len(row) for row in ids]):.0f} tokens each, {THREADS} threads\n")
     with tempfile.TemporaryDirectory() as scratch:
         plain = export_ladder(load_checkpoint(checkpoint, attention="eager")[0])
-        print_onnx(bundle, plain, ids, Path(scratch), rounds)
-    print_openvino(bundle, list(tokenizer.batches(known)), ids, rounds)
+        print_onnx(bundle, plain, batched, Path(scratch), rounds)
+    print_openvino(bundle, list(tokenizer.batches(known)), batched, rounds)
     print_against_torch(checkpoint, folder, chosen, rounds)
     print_passport(bundle)
     print_sizes(bundle)
@@ -79,7 +91,7 @@ def main(checkpoint: Path, folder: Path, texts: Sequence[Path], calibrate: Seque
         print_memory(bundle, engine)
 
 
-def print_onnx(bundle: Bundle, plain: ir.Model, ids: Sequence[Sequence[int]], scratch: Path, rounds: int) -> None:
+def print_onnx(bundle: Bundle, plain: ir.Model, texts: Batched, scratch: Path, rounds: int) -> None:
     """Each tier in ONNX Runtime against dynamic int8: of the plain float graph, and of the one that we made of it."""
     print("| ONNX Runtime | texts/s | over dynamic int8 | over dynamic int8 of our float graph | over the largest |")
     print("|---|---|---|---|---|")
@@ -88,26 +100,25 @@ def print_onnx(bundle: Bundle, plain: ir.Model, ids: Sequence[Sequence[int]], sc
         ours = opened(bundle, tier.name, "onnx")
         peers = [OnnxPeer(save(cut(plain, tier), scratch / f"{tier.name}.onnx"), scratch)]
         peers += [OnnxPeer(bundle.graph(tier, "onnx", "fp32"), scratch)]
-        print_row(tier.name, ids, [ours, full], peers, rounds)
+        print_row(tier.name, texts, [ours, full], peers, rounds)
 
 
-def print_openvino(bundle: Bundle, known: Sequence[Batch], ids: Sequence[Sequence[int]], rounds: int) -> None:
+def print_openvino(bundle: Bundle, known: Sequence[Batch], texts: Batched, rounds: int) -> None:
     """Each tier in OpenVINO against NNCF's static int8."""
     print("\n| OpenVINO | texts/s | over NNCF's static int8 | over the largest |\n|---|---|---|---|")
     full = opened(bundle, bundle.manifest.ladder.top.name, "openvino")
     for tier in bundle.manifest.ladder:
         ours = opened(bundle, tier.name, "openvino")
         peer = OpenVinoPeer(bundle.graph(tier, "openvino", "fp32"), bundle.weights("openvino", "fp32"), known)
-        print_row(tier.name, ids, [ours, full], [peer], rounds)
+        print_row(tier.name, texts, [ours, full], [peer], rounds)
 
 
-def print_row(name: str, ids: Sequence[Sequence[int]], ours: Sequence[Runner], peers: Sequence[Runner], n: int) -> None:
-    """Texts a second of the first, and the others' times over its own; ours in the runtime's batches, theirs of 32."""
-    jobs = [over(list(pack(ids, pad_id=0)), session) for session in ours]
-    jobs += [over(list(pack(ids, pad_id=0, batch_texts=BATCH)), peer) for peer in peers]
+def print_row(name: str, texts: Batched, ours: Sequence[Runner], peers: Sequence[Runner], n: int) -> None:
+    """Texts a second of the first, and the others' times over its own."""
+    jobs = [*(over(texts.ours, session) for session in ours), *(over(texts.theirs, peer) for peer in peers)]
     one, full, *usual = alternate(jobs, n)
     ratios = [f"{ratio(times, one):.2f}" for times in (*usual, full)]
-    print(f"| {name} | {len(ids) / statistics.median(one):.0f} | {' | '.join(ratios)} |", flush=True)
+    print(f"| {name} | {texts.count / statistics.median(one):.0f} | {' | '.join(ratios)} |", flush=True)
 
 
 def print_against_torch(checkpoint: Path, folder: Path, texts: list[str], rounds: int) -> None:
