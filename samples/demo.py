@@ -20,7 +20,8 @@ from edge_embed.show_training import TrainingLines
 from edge_embed.train.recipe import Recipe
 from edge_embed.train.recipe_file import make_recipe, read_recipe
 from edge_embed.train.run import Target, train_checkpoint
-from edge_embed_export.build import ExportSettings, export_bundle
+from edge_embed_export.build import export_bundle
+from edge_embed_export.settings import ExportSettings
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.profile import DeviceProfile, Plan, profile_bundle
 from edge_embed_runtimes.errors import BundleError, ProfileError

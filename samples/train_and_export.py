@@ -13,7 +13,8 @@ from edge_embed.train.finetune import fine_tune
 from edge_embed.train.prepare import prepare
 from edge_embed.train.recipe import Recipe
 from edge_embed.train.recipe_file import sources
-from edge_embed_export.build import ExportSettings, export_bundle
+from edge_embed_export.build import export_bundle
+from edge_embed_export.settings import ExportSettings
 
 TEXTS = Path(__file__).parent / "texts"
 

@@ -207,7 +207,8 @@ def tiny_bundle(
     """The tiny checkpoint compiled for both engines in every precision, with scores."""
     from edge_embed.evaluate.evaluation import Sets
     from edge_embed.evaluate.sts import read_scored_pairs
-    from edge_embed_export.build import ExportSettings, export_bundle
+    from edge_embed_export.build import export_bundle
+    from edge_embed_export.settings import ExportSettings
     from edge_embed_runtimes.manifest import PRECISIONS, Gates
 
     folder = tmp_path_factory.mktemp("bundle") / "tiny"

@@ -61,8 +61,9 @@ def export(
     from edge_embed.cli.scoring import read_sets
     from edge_embed.data.lines import text_files
     from edge_embed.show import bars, print_grades
-    from edge_embed_export.build import ExportSettings, export_bundle
+    from edge_embed_export.build import export_bundle
     from edge_embed_export.calibrate import sample_texts
+    from edge_embed_export.settings import ExportSettings
     from edge_embed_runtimes.tiers import parse_ladder
 
     settings = ExportSettings(

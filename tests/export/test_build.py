@@ -13,8 +13,9 @@ import onnx_ir as ir
 import pytest
 
 from edge_embed.model.checkpoint import describe_checkpoint, load_checkpoint
-from edge_embed_export import build, calibrate, compiler
-from edge_embed_export.build import ExportSettings, export_bundle
+from edge_embed_export import assembly, build, calibrate, compiler
+from edge_embed_export.build import export_bundle
+from edge_embed_export.settings import ExportSettings
 from edge_embed_export.share import SharedWeights
 from edge_embed_export.tune import STEPS
 from edge_embed_runtimes.bundle import Bundle, sha256_of
@@ -135,7 +136,8 @@ def test_a_second_export_in_one_process_is_the_same(tiny_checkpoint, tiny_bundle
 SCRIPT = """
 import sys
 from pathlib import Path
-from edge_embed_export.build import ExportSettings, export_bundle
+from edge_embed_export.build import export_bundle
+from edge_embed_export.settings import ExportSettings
 from edge_embed_runtimes.manifest import Gates
 checkpoint, output, texts = map(Path, sys.argv[1:])
 gates = Gates(cosine_mean=0.995, cosine_min=0.98)
@@ -179,8 +181,8 @@ def test_the_stages_are_told_and_each_comes_to_its_end(tiny_checkpoint, tmp_path
 def test_int8_is_graded_on_texts_it_was_not_calibrated_on(tiny_checkpoint, tmp_path, quick, monkeypatch, tiny_texts):
     graded: list[list[str]] = []
     monkeypatch.setattr(calibrate, "MOST_TEXTS", 32)
-    plain = build.Yardstick
-    monkeypatch.setattr(build, "Yardstick", lambda texts, *rest: graded.append(list(texts)) or plain(texts, *rest))
+    plain = assembly.Yardstick
+    monkeypatch.setattr(assembly, "Yardstick", lambda texts, *rest: graded.append(list(texts)) or plain(texts, *rest))
     manifest = export_bundle(tiny_checkpoint, tmp_path / "out", quick)
     used = calibrate.calibration_texts(tiny_texts)
     assert sorted(graded[0]) == sorted(set(tiny_texts) - set(used))
@@ -195,9 +197,10 @@ def test_int8_is_graded_on_texts_it_was_not_calibrated_on(tiny_checkpoint, tmp_p
         ({"engines": ("onnx", "")}, EngineError, "allowed are"),
         ({"precisions": ()}, RecipeError, r"precisions \[\]: allowed are one or more of int8, fp16, fp32"),
         ({"precisions": ("int8", "int4")}, RecipeError, "'int4'.*allowed are one or more of int8, fp16, fp32"),
+        ({"tune": True, "precisions": ("fp32",)}, RecipeError, "tuning is for int8"),
         ({"calibrate": ()}, DataError, "no calibration texts: name at least one file"),
     ],
-    ids=["no-engine", "engine", "empty-engine", "no-precision", "precision", "no-texts"],
+    ids=["no-engine", "engine", "empty-engine", "no-precision", "precision", "tune", "no-texts"],
 )
 def test_settings_out_of_range(changes, error, says):
     with pytest.raises(error, match=says):
@@ -250,7 +253,7 @@ def test_products_stay_in_float_until_the_gates_are_met(tiny_checkpoint, tmp_pat
 def test_openvino_quantizes_while_it_runs_where_two_products_in_float_miss(
     tiny_checkpoint, tmp_path, tiny_text_file, monkeypatch
 ):
-    first = build.grade_graph
+    first = assembly.grade_graph
     graded = []
 
     def spoil_the_first_way(folder, tier, *rest):
@@ -258,7 +261,7 @@ def test_openvino_quantizes_while_it_runs_where_two_products_in_float_miss(
         found, cosines = first(folder, tier, *rest)
         return dataclasses.replace(found, cosine_mean=0.5) if len(graded) <= 9 else found, cosines
 
-    monkeypatch.setattr(build, "grade_graph", spoil_the_first_way)
+    monkeypatch.setattr(assembly, "grade_graph", spoil_the_first_way)
     settings = ExportSettings((tiny_text_file,), ("openvino",), ("int8",), gates=LOOSE)
     passport = export_bundle(tiny_checkpoint, tmp_path / "out", settings).passport
     assert passport.compiled == {"openvino-int8": "dynamic"}
