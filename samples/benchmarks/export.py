@@ -32,7 +32,8 @@ from edge_embed_runtimes.engines import Session
 from edge_embed_runtimes.manifest import Engine
 from edge_embed_runtimes.tokenizer import Batch, Tokenizer, pack
 
-TEXTS, BATCH = 2000, 32
+TEXTS, BATCH, REST_S = 2000, 32, 0.2
+MATRIX, CALLS = (1024, 384, 1536), 200
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 Job = Callable[[], object]
 Runner = Session | OnnxPeer | OpenVinoPeer
@@ -41,21 +42,12 @@ import sys
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.opening import open_graph
 from edge_embed_runtimes.tokenizer import pad
-bundle, sessions = Bundle(sys.argv[1]), []
-def private():
-    lines = open("/proc/self/smaps_rollup").read().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
-batch = pad([list(range(999, 1031))], pad_id=0)
-def open_tier(name):
+bundle, sessions, batch = Bundle(sys.argv[1]), [], pad([list(range(999, 1031))], pad_id=0)
+for name in sys.argv[3].split(","):
     sessions.append(open_graph(bundle, bundle.manifest.ladder.find(name), sys.argv[2], "int8", threads=2))
     sessions[-1].run(batch.input_ids, batch.attention_mask)
-names = sys.argv[3].split(",")
-if sys.argv[4] == "warm":  # what an engine keeps on disk is made beforehand, in another process
-    [open_tier(name) for name in names]
-else:
-    open_tier(names[0]); sessions.pop().close(); before = private()
-    [open_tier(name) for name in names]
-    print(private() - before, private())
+lines = open("/proc/self/smaps_rollup").read().splitlines()
+print(sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")))
 """
 
 
@@ -84,9 +76,10 @@ def main(checkpoint: Path, folder: Path, texts: Sequence[Path], calibrate: Seque
         print_onnx(bundle, plain, batched, Path(scratch), rounds)
     print_openvino(bundle, list(tokenizer.batches(known)), batched, rounds)
     print_against_torch(checkpoint, folder, chosen, rounds)
+    print_processor(rounds)
     print_passport(bundle)
     print_sizes(bundle)
-    print("\n| engine | private memory | the largest open, MiB | all open, MiB | ratio |\n|---|---|---|---|---|")
+    print("\n| private memory | the largest open, MiB | all open, MiB | ratio |\n|---|---|---|---|")
     for engine in ENGINES:
         print_memory(bundle, engine)
 
@@ -138,6 +131,21 @@ def print_against_torch(checkpoint: Path, folder: Path, texts: list[str], rounds
         print(f"| {engine} | {speeds} | {ratio(other, one):.2f} |", flush=True)
 
 
+def print_processor(rounds: int) -> None:
+    """How much faster this processor multiplies matrices in int8 than in float32: the most that int8 can gain."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    rows, inner, columns = MATRIX
+    whole = [torch.randint(-99, 99, shape, dtype=torch.int8) for shape in ((rows, inner), (inner, columns))]
+    real = [matrix.float() for matrix in whole]
+    jobs = [lambda: [torch._int_mm(*whole) for _ in range(CALLS)], lambda: [torch.mm(*real) for _ in range(CALLS)]]
+    times = alternate(jobs, rounds)
+    speeds = [2e-9 * rows * inner * columns * CALLS / statistics.median(one) for one in times]
+    print("\n| product of matrices | int8, Gop/s | float32, Gop/s | ratio |\n|---|---|---|---|")
+    print(f"| {rows} x {inner} x {columns} | {speeds[0]:.0f} | {speeds[1]:.0f} | {speeds[0] / speeds[1]:.2f} |")
+
+
 def print_passport(bundle: Bundle) -> None:
     """The least cosines, and the largest difference a text's company makes."""
     grades = [grade for grade in bundle.manifest.passport.grades if grade.precision == "int8"]
@@ -159,19 +167,19 @@ def print_sizes(bundle: Bundle) -> None:
 
 
 def print_memory(bundle: Bundle, engine: Engine) -> None:
-    """Private memory that open int8 tiers take: all of them over the largest alone, each in a process of its own."""
+    """Private memory of a process with int8 tiers open: all of them over the largest alone.
+
+    Counted is what the process wrote: pages of a mapped file are every process's, and the system drops them at need.
+    """
     names = [tier.name for tier in bundle.manifest.ladder][::-1]
-    measure(bundle, engine, names, "warm")
-    largest, every = (measure(bundle, engine, some, "count") for some in (names[:1], names))
-    for what, one, six in zip(("they take", "of the process"), largest, every, strict=True):
-        print(f"| {engine} | {what} | {one / 1024:.1f} | {six / 1024:.1f} | {six / one:.2f} |", flush=True)
+    _, one, six = (private_kib(bundle, engine, some) for some in (names, names[:1], names))  # the first packs weights
+    print(f"| {engine} | {one / 1024:.1f} | {six / 1024:.1f} | {six / one:.2f} |", flush=True)
 
 
-def measure(bundle: Bundle, engine: Engine, names: Sequence[str], how: str) -> list[int]:
-    """KiB that open tiers took, and of the whole process."""
-    command = [sys.executable, "-c", PRIVATE, str(bundle.path), engine, ",".join(names), how]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return [int(word) for word in done.stdout.split()]
+def private_kib(bundle: Bundle, engine: Engine, names: Sequence[str]) -> int:
+    """Of a process of its own, with these tiers open."""
+    command = [sys.executable, "-c", PRIVATE, str(bundle.path), engine, ",".join(names)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def opened(bundle: Bundle, tier: str, engine: Engine) -> Session:
@@ -185,14 +193,20 @@ def over(batches: Sequence[Batch], session: Runner) -> Job:
 
 
 def alternate(jobs: Sequence[Job], rounds: int) -> list[list[float]]:
-    """The times of jobs that run in turn; the first round warms up."""
+    """The times of jobs that run in turn; the first round warms up.
+
+    Each round begins with another job, after a rest: threads of the one before may still wait in a loop, and whoever
+    stood second in every round would pay for it.
+    """
     times: list[list[float]] = [[] for _ in jobs]
     for number in range(rounds + 1):
-        for job, own in zip(jobs, times, strict=True):
+        for place in range(len(jobs)):
+            turn = (number + place) % len(jobs)
+            time.sleep(REST_S)
             began = time.perf_counter()
-            job()
+            jobs[turn]()
             if number:
-                own.append(time.perf_counter() - began)
+                times[turn].append(time.perf_counter() - began)
     return times
 
 
