@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edge_embed_runtimes.tiers import Ladder as Ladder
     from edge_embed_runtimes.tiers import Tier as Tier
     from edge_embed_runtimes.tiers import parse_ladder as parse_ladder
+    from edge_embed_runtimes.vectors import VectorSet as VectorSet
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ _HOME = {
     "PowerState": "device.probe",
     "Session": "engines",
     "Tier": "tiers",
+    "VectorSet": "vectors",
     "choose": "policy",
     "parse_ladder": "tiers",
 }

@@ -17,10 +17,10 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
-from edge_embed import __version__
+from edge_embed import VectorSet, __version__
 from edge_embed.__main__ import main
 from edge_embed.cli import app
-from edge_embed_runtimes import embedder as embedder_module
+from edge_embed_runtimes import opening
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.profile import DeviceProfile
 from edge_embed_runtimes.embedder import Embedder
@@ -327,8 +327,8 @@ def test_pretrain_then_train(edge_embed, tmp_path, tiny_encoder, tiny_text_file,
         (["profile", "{bundle}", "-o", "out.json", "--tokens", "0"], "name one or more numbers of at least 1"),
         (["embed", "{bundle}", "gone.txt", "-o", "out.npy"], "gone.txt can't be read (No such file or directory)"),
         (["embed", "{bundle}", ".", "-o", "out.npy"], "can't be read"),
-        (["embed", "{bundle}", "{texts}", "-o", "out.csv"], "allowed are .npy, .jsonl, .parquet"),
-        (["embed", "{bundle}", "{texts}", "-o", "out"], "allowed are .npy, .jsonl, .parquet"),
+        (["embed", "{bundle}", "{texts}", "-o", "out.csv"], "allowed are .npy, .jsonl, .npz, .parquet"),
+        (["embed", "{bundle}", "{texts}", "-o", "out"], "allowed are .npy, .jsonl, .npz, .parquet"),
         (["embed", "{bundle}", "{texts}", "-o", "{texts}/out.npy"], "can't be written"),
         (["embed", "{bundle}", "{texts}", "-o", "out.npy", "--tier", "venti"], "no tier 'venti': this ladder has"),
         (["embed", "{bundle}", "{texts}", "-o", "out.npy", "--latency-ms", "-1"], "Budget(latency_ms=-1.0)"),
@@ -490,12 +490,37 @@ def test_embed_to_npy(edge_embed, tiny_bundle, texts_file, expected):
     done = edge_embed("embed", tiny_bundle, texts_file, "-o", output, *SHORT)
     assert done.code == 0, done.err
     assert "short 2x16 on onnx int8" in done.out
-    assert f"5 vectors of 16 values written to {output}" in done.out
+    assert f"5 vectors of 16 dimensions written to {output}" in done.out
     vectors = np.load(output, allow_pickle=False)
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
     assert vectors.dtype == np.float32
     origin = json.loads(output.with_name("vectors.npy.json").read_text())
-    assert origin == {"space": Bundle(tiny_bundle).manifest.space, "tier": "short", "layers": 2, "dim": 16, "rows": 5}
+    assert origin == {
+        "space": Bundle(tiny_bundle).manifest.space, "tier": "short", "layers": 2, "tier_dim": 16, "dim": 16,
+        "dtype": "float32", "rows": 5,
+    }  # fmt: skip
+
+
+def test_embed_as_int8_and_read_again(edge_embed, tiny_bundle, texts_file, expected):
+    for name in ("vectors.npz", "vectors.parquet"):
+        output = texts_file.with_name(name)
+        done = edge_embed("embed", tiny_bundle, texts_file, "-o", output, *SHORT, "--dtype", "int8")
+        assert done.code == 0, done.err
+        found = VectorSet.load(output)
+        assert (found.tier.name, found.dtype) == ("short", "int8")
+        assert (found.floats() * expected).sum(1).min() > 0.99
+
+
+@pytest.mark.filterwarnings("ignore::edge_embed_runtimes.tokenizer.TextCut")
+def test_embed_long_texts(edge_embed, tiny_bundle, tmp_path):
+    (tmp_path / "long.txt").write_text("the old man sees the house " * 100)
+    embed = ("embed", tiny_bundle, tmp_path / "long.txt", "-o", tmp_path / "out.npy", *SHORT, "--long-texts")
+    assert "item 0 is longer than the" in error_line(edge_embed(*embed, "error"))
+    rows = []
+    for how in ("truncate", "split"):
+        assert edge_embed(*embed, how).code == 0
+        rows.append(np.load(tmp_path / "out.npy"))
+    assert np.abs(rows[0] - rows[1]).max() > 1e-4
 
 
 def test_embed_to_jsonl(edge_embed, tiny_bundle, texts_file, expected):
@@ -570,7 +595,7 @@ def test_a_budget_that_no_tier_meets_lists_them(edge_embed, tiny_bundle, texts_f
 
 
 def test_a_budget_that_fits_says_why(edge_embed, tiny_bundle, texts_file, profiled, monkeypatch):
-    monkeypatch.setattr(embedder_module, "profile_bundle", lambda *_, **__: pytest.fail("measured once more"))
+    monkeypatch.setattr(opening, "profile_bundle", lambda *_, **__: pytest.fail("measured once more"))
     output = texts_file.with_name("vectors.npy")
     done = edge_embed(
         "embed", tiny_bundle, texts_file, "-o", output, "--latency-ms", "60000", "--profile", profiled / "profile.json"

@@ -20,13 +20,17 @@ SDK_RANKS = (
     ("edge_embed.data*", "edge_embed.extras", "edge_embed.vectors", "edge_embed"),
 )
 RUNTIME_RANKS = (
-    ("check",),
-    ("embedder",),
-    ("options",),
+    ("embedder", "check"),
+    ("opening",),
+    ("running",),
+    ("options", "pool", "governor"),
     ("policy",),
     ("device*",),
+    ("canaries",),
     ("engines*", "bundle", "tokenizer"),
     ("manifest",),
+    ("vectors",),
+    ("outputs", "journal"),
     ("tiers", "files", "progress", "cache"),
     ("errors",),
 )
@@ -35,7 +39,7 @@ RANKS = (
     *(tuple(f"edge_embed_runtimes.{pattern}" for pattern in patterns) for patterns in RUNTIME_RANKS),
     ("edge_embed_runtimes",),
 )
-RUNTIME_MAY_IMPORT = {"numpy", "tokenizers", "onnxruntime", "openvino", *sys.stdlib_module_names}
+RUNTIME_MAY_IMPORT = {"numpy", "tokenizers", "filelock", "onnxruntime", "openvino", "pyarrow", *sys.stdlib_module_names}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ PUBLIC = [
     "PowerState",
     "Session",
     "Tier",
+    "VectorSet",
     "choose",
     "parse_ladder",
     "__version__",

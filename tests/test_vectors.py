@@ -14,6 +14,7 @@ from edge_embed import extras
 from edge_embed.vectors import check_kind, write_vectors
 from edge_embed_runtimes.errors import ExtraMissing, OutputError
 from edge_embed_runtimes.tiers import Tier
+from edge_embed_runtimes.vectors import VectorSet
 
 TIER = Tier("short", 2, 5)
 TEXTS = ["a cat", 'a "quoted"\ttext\nof lines', "ein Café \u2028 日本"]
@@ -22,7 +23,7 @@ KINDS = pytest.mark.parametrize("kind", ["npy", "jsonl", "parquet"])
 
 
 def write(path: Path, texts: list[str] = TEXTS, vectors: np.ndarray = VECTORS) -> Path:
-    write_vectors(path, texts, vectors, tier=TIER, space="0123abcd")
+    write_vectors(path, texts, VectorSet(vectors, TIER, "0123abcd", 5))
     return path
 
 
@@ -35,7 +36,7 @@ def test_npy_with_a_file_beside_it(tmp_path):
     assert found.dtype == np.float32 and np.array_equal(found, VECTORS)
     assert listing(tmp_path) == ["out.npy", "out.npy.json"]
     assert json.loads((tmp_path / "out.npy.json").read_text()) == {
-        "space": "0123abcd", "tier": "short", "layers": 2, "dim": 5, "rows": 3,
+        "space": "0123abcd", "tier": "short", "layers": 2, "tier_dim": 5, "dim": 5, "dtype": "float32", "rows": 3,
     }  # fmt: skip
 
 
@@ -90,9 +91,9 @@ def test_a_file_is_replaced(tmp_path, kind):
     assert again == write(tmp_path / "sub" / f"new.{kind}").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["out.csv", "out", "out.npz", "out.npy.gz", ".npy"])
+@pytest.mark.parametrize("name", ["out.csv", "out", "out.zip", "out.npy.gz", ".npy"])
 def test_another_ending_is_refused_before_any_work(tmp_path, name):
-    with pytest.raises(OutputError, match=r"has the ending '.*': allowed are \.npy, \.jsonl, \.parquet"):
+    with pytest.raises(OutputError, match=r"has the ending '.*': allowed are \.npy, \.jsonl, \.npz, \.parquet"):
         check_kind(tmp_path / name)
     with pytest.raises(OutputError, match="has the ending"):
         write(tmp_path / name)

@@ -18,7 +18,9 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what stands at the output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 EngineName = Annotated[Literal["onnx", "openvino"] | None, typer.Option("--engine", help="Keep to one engine.")]
-PrecisionName = Annotated[Literal["int8", "fp32"] | None, typer.Option("--precision", help="Keep to one precision.")]
+PrecisionName = Annotated[
+    Literal["int8", "fp16", "fp32"] | None, typer.Option("--precision", help="Keep to one precision.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads a call; default: all that may be used.")]
 
 

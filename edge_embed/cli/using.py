@@ -3,12 +3,15 @@
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from edge_embed.cli.common import EngineName, Json, Output, PrecisionName, Threads, app, numbers, print_json, say
 from edge_embed_runtimes.errors import TextError
+
+DtypeName = Literal["float32", "float16", "int8", "bits"]
+LongTextsName = Literal["truncate", "error", "split"]
 
 
 @app.command()
@@ -60,16 +63,23 @@ def profile(
 def embed(
     place: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle.")],
     texts: Annotated[str, typer.Argument(help="File with one text a line; - reads standard input.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .npy, .jsonl or .parquet file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .npy, .npz, .jsonl or .parquet file.")],
     tier: Annotated[str | None, typer.Option(help="Keep to one tier.")] = None,
     engine: EngineName = None,
     precision: PrecisionName = None,
-    device: Annotated[str | None, typer.Option(help="CPU, or another device of OpenVINO.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="CPU, or another that 'edge-embed devices' lists; several with commas: the first that works."
+        ),
+    ] = None,
     latency_ms: Annotated[float | None, typer.Option(help="Most milliseconds for one text.")] = None,
     energy_mj: Annotated[float | None, typer.Option(help="Most millijoules for one text.")] = None,
     memory_mb: Annotated[float | None, typer.Option(help="Most memory of the process.")] = None,
     min_quality: Annotated[float | None, typer.Option(help="Least score in the passport.")] = None,
     profile: Annotated[Path | None, typer.Option(help="Profile of this device.")] = None,
+    dtype: Annotated[DtypeName, typer.Option(help="What a vector's values are kept in.")] = "float32",
+    long_texts: Annotated[LongTextsName, typer.Option(help="What to do with texts that are too long.")] = "truncate",
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -95,15 +105,14 @@ def embed(
         profile=profile,
         threads=threads,
     ) as embedder:
-        vectors = embedder.encode(lines)
+        vectors = embedder.encode_documents(lines, dtype=dtype, long_texts=long_texts)
         choice = embedder.choice
-        write_vectors(output, lines, vectors, tier=choice.tier, space=embedder.space)
+        write_vectors(output, lines, vectors)
     if as_json:
-        print_json(
-            {"output": str(output), "shape": list(vectors.shape), "space": embedder.space, "choice": asdict(choice)}
-        )
+        shape = list(vectors.values.shape)
+        print_json({"output": str(output), "shape": shape, "space": vectors.space, "choice": asdict(choice)})
     say(
-        f"{describe_choice(choice)}\n{len(vectors)} vectors of {vectors.shape[1]} values written to {output}",
+        f"{describe_choice(choice)}\n{len(vectors)} vectors of {vectors.dim} dimensions written to {output}",
         unless=as_json,
     )
 

@@ -15,6 +15,7 @@ from edge_embed.evaluate.models import CheckpointModel
 from edge_embed.model.tiered import TieredEncoder, encode_tiers
 from edge_embed_export.compiler import STATIC, Compiler, Int8
 from edge_embed_export.layout import graph_path, place, weights_path
+from edge_embed_export.outputs import Remembered, grade_outputs
 from edge_embed_export.settings import ExportSettings
 from edge_embed_export.verify import (
     PARITY_TEXTS,
@@ -26,7 +27,8 @@ from edge_embed_export.verify import (
     missed_gates,
 )
 from edge_embed_runtimes.bundle import sha256_of
-from edge_embed_runtimes.manifest import BundleFile, Engine, Grade, Passport, Precision, Role
+from edge_embed_runtimes.manifest import BundleFile, Engine, Grade, OutputGrade, Passport, Precision, Role
+from edge_embed_runtimes.outputs import find_ranges
 from edge_embed_runtimes.progress import Progress
 from edge_embed_runtimes.tiers import Ladder
 
@@ -37,11 +39,13 @@ _HARDEST = 64
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """What the torch encoder gives in float: the vectors to compare with, and the scores."""
+    """What the torch encoder gives in float: the vectors to compare with, the scores, and what smaller types keep."""
 
     yardstick: Yardstick
     reference: Scores
     cross: dict[str, dict[str, float]]
+    ranges: dict[str, tuple[float, ...]]
+    outputs: tuple[OutputGrade, ...]
 
 
 def measure_float(model: TieredEncoder, texts: Sequence[str], sets: Sets | None, progress: Progress) -> Exact:
@@ -49,11 +53,15 @@ def measure_float(model: TieredEncoder, texts: Sequence[str], sets: Sets | None,
     chosen = [texts[i] for i in np.linspace(0, len(texts) - 1, min(PARITY_TEXTS, len(texts))).astype(int)]
     expected = encode_tiers(model, chosen, progress=progress)
     yardstick = Yardstick(chosen, expected, model.encoder.tokenizer(), sets)
-    if sets is None:
-        return Exact(yardstick, {}, {})
-    crossed = bool(sets.sts or sets.retrieval)
-    found = evaluate(CheckpointModel(model), sets, name="float", cross=crossed, progress=progress)
-    return Exact(yardstick, main_scores(found), mean_cross(found))
+    ranges = {tier: find_ranges(rows) for tier, rows in expected.items()}
+    known = Remembered(CheckpointModel(model))
+    reference, cross = {}, {}
+    if sets is not None:
+        crossed = bool(sets.sts or sets.retrieval)
+        found = evaluate(known, sets, name="float", cross=crossed, progress=progress)
+        reference, cross = main_scores(found), mean_cross(found)
+    listed = {tier: tuple(float(f"{value:.6g}") for value in values) for tier, values in ranges.items()}
+    return Exact(yardstick, reference, cross, listed, grade_outputs(known, expected, ranges, reference, sets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,7 @@ class Assembly:
             missed=tuple(missed_gates(self._grades, self._exact.reference, self._settings.gates)),
             reference=self._exact.reference,
             cross=self._exact.cross,
+            outputs=self._exact.outputs,
             kept_float={folder: how.keep for folder, how in self._ways.items()},
             compiled={folder: how.form for folder, how in self._ways.items()},
         )

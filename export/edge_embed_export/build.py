@@ -82,7 +82,7 @@ def export_bundle(
             raise GateMissed(_refusal(passport.missed))
         (folder / TOKENIZER_NAME).write_text(model.encoder.tokenizer_json, encoding="utf-8")
         _write_canaries(model, folder / CANARIES_NAME)
-        manifest = _describe(model, origin, passport, assembly.files)
+        manifest = _describe(model, origin, passport, exact.ranges)
         write_card(folder / CARD_NAME, manifest, origin)
         manifest = dataclasses.replace(manifest, files=(*_single_files(folder), *assembly.files))
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")  # the last: without it nothing opens
@@ -113,7 +113,9 @@ def _write_canaries(model: TieredEncoder, path: Path) -> None:
     path.write_text(json.dumps(content, indent=None, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _describe(model: TieredEncoder, origin: Origin, passport: Passport, files: Sequence[BundleFile]) -> Manifest:
+def _describe(
+    model: TieredEncoder, origin: Origin, passport: Passport, ranges: dict[str, tuple[float, ...]]
+) -> Manifest:
     return Manifest(
         name=f"{Path(origin.base_model).name}-{len(model.ladder)}-tiers",
         base_model=Path(origin.base_model).name,
@@ -122,8 +124,9 @@ def _describe(model: TieredEncoder, origin: Origin, passport: Passport, files: S
         pooling=model.encoder.settings.pooling,
         max_tokens=model.encoder.settings.max_tokens,
         ladder=model.ladder,
-        files=tuple(files),
+        files=(),
         passport=passport,
+        ranges=ranges,
         versions={library: version(library) for library in _LIBRARIES},
     )
 

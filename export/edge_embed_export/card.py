@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 
 from edge_embed.model.checkpoint import Origin
-from edge_embed_runtimes.manifest import Grade, Manifest
+from edge_embed_runtimes.manifest import Grade, Manifest, OutputGrade
 
 _CARD = """# {name}
 
@@ -35,6 +35,14 @@ between a text alone, in batches, and on another number of threads. Int8 was cal
 |---|---|---|---|---|---|---|---|---|---|
 {grades}
 {missed}{cross}
+## Smaller vectors
+
+What the float encoder's vectors keep when they are stored in a smaller type: mean cosine to themselves{outputs_scored}.
+
+| tier | {dtypes} |
+|---|{dashes}
+{outputs}
+
 ## Trained on
 
 Encoder: `{base}`. Files: {data}.
@@ -69,6 +77,10 @@ def write_card(path: Path, manifest: Manifest, origin: Origin) -> None:
         grades="\n".join(_grade_row(manifest, grade) for grade in passport.grades),
         missed=_missed(passport.missed),
         cross=_cross_table(passport.cross),
+        outputs_scored=" and score" if passport.scored_on else "",
+        dtypes=" | ".join(dict.fromkeys(grade.dtype for grade in passport.outputs)),
+        dashes="---|" * len({grade.dtype for grade in passport.outputs}),
+        outputs="\n".join(_output_row(tier.name, passport.outputs) for tier in manifest.ladder),
         data=", ".join(f"`{name}`" for name in origin.data) or "none",
     )
     path.write_text(text, encoding="utf-8")
@@ -83,6 +95,12 @@ def _grade_row(manifest: Manifest, grade: Grade) -> str:
         f"| {grade.cosine_p1:.5f} | {grade.cosine_min:.5f} | {grade.invariance:.1e} "
         f"| {'' if grade.score is None else f'{grade.score:.4f}'} | {f'{fmean(floats):.4f}' if floats else ''} |"
     )
+
+
+def _output_row(tier: str, grades: Sequence[OutputGrade]) -> str:
+    own = [grade for grade in grades if grade.tier == tier]
+    scores = ["" if grade.score is None else f", {grade.score:.4f}" for grade in own]
+    return f"| {tier} | {' | '.join(f'{g.cosine_mean:.5f}{score}' for g, score in zip(own, scores, strict=True))} |"
 
 
 def _missed(missed: Sequence[str]) -> str:

@@ -31,25 +31,31 @@ class Bundle:
             raise BundleError(f"verify={verify!r}: allowed are 'always' and 'never'")
         self.path = Path(path)
         self.manifest = _read_manifest(self.path)
-        self._verify = verify
-        self._hashed: set[str] = set()
+        self.verify = verify
+        self._hashed: dict[str, tuple[int, int, int]] = {}
         _check_listing(self.path, self.manifest)
 
     def file(self, entry: BundleFile) -> Path:
-        """The path of a file whose content has been checked against its hash.
+        """The path of a file whose content has been checked against its hash, again if it was replaced since.
 
         Raises:
             BundleDamaged: the content is not what was exported.
         """
         path = self.path / entry.path
-        if self._verify == "always" and entry.path not in self._hashed:
-            try:
-                found = sha256_of(path)
-            except OSError as error:
-                raise BundleDamaged(f"{path} can't be read ({error.strerror}): copy or export it again") from error
-            if found != entry.sha256:
-                raise BundleDamaged(f"{path} was altered or cut off (its sha256 differs): copy or export it again")
-            self._hashed.add(entry.path)
+        if self.verify == "never":
+            return path
+        try:
+            status = path.stat()
+            state = (status.st_ino, status.st_size, status.st_mtime_ns)
+            if self._hashed.get(entry.path) != state:
+                if sha256_of(path) != entry.sha256:
+                    raise BundleDamaged(
+                        f"{path} was altered or cut off, or replaced since the bundle was opened (its sha256 differs): "
+                        f"copy or export it again"
+                    )
+                self._hashed[entry.path] = state
+        except OSError as error:
+            raise BundleDamaged(f"{path} can't be read ({error.strerror}): copy or export it again") from error
         return path
 
     def graph(self, tier: Tier, engine: Engine, precision: Precision) -> Path:

@@ -2,45 +2,59 @@
 
 import logging
 import os
+import sys
 import threading
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtimes.bundle import Bundle, Verify
-from edge_embed_runtimes.device.opening import open_graph
-from edge_embed_runtimes.device.probe import read_power, usable_threads
-from edge_embed_runtimes.device.profile import DeviceProfile, Plan, profile_bundle
-from edge_embed_runtimes.engines import Session
-from edge_embed_runtimes.errors import BundleNotFound, EngineError
-from edge_embed_runtimes.manifest import Engine, Precision
-from edge_embed_runtimes.options import list_options, with_costs
-from edge_embed_runtimes.policy import Budget, Choice, choose
-from edge_embed_runtimes.tiers import Ladder
-from edge_embed_runtimes.tokenizer import Tokenizer
+from edge_embed_runtimes.device.probe import PowerState
+from edge_embed_runtimes.device.profile import DeviceProfile
+from edge_embed_runtimes.errors import BundleNotFound, EngineError, NoTierFits, SpaceMismatch, TextError
+from edge_embed_runtimes.manifest import Engine, Manifest, Precision
+from edge_embed_runtimes.opening import Setup, Wishes, set_up
+from edge_embed_runtimes.options import against
+from edge_embed_runtimes.outputs import Dtype, Values, check_dtype, convert, unit_length
+from edge_embed_runtimes.policy import Budget, Choice, settle
+from edge_embed_runtimes.running import OnChoice, Runner, Track
+from edge_embed_runtimes.tiers import Ladder, Tier
+from edge_embed_runtimes.tokenizer import LONG_TEXTS, LongTexts, TextCut, Tokenizer, Tokens, check_texts, pack
+from edge_embed_runtimes.vectors import VectorSet
 
 log = logging.getLogger("edge_embed")
 
+_CHUNK_TEXTS = 2048
+
 
 class Embedder:
-    """Sentence vectors from one tier of a bundle. Make one with `Embedder.open`; use it from any thread.
+    """Sentence vectors from the tiers of a bundle. Make one with `Embedder.open`; use it from any thread.
 
     Attributes:
-        choice: which tier runs, why, and why the others do not.
-        space: id of the vector space; only vectors of one space can be compared.
+        device: what it runs on.
+        texts_cut: how many texts have lost their end so far, since they were longer than the encoder reads.
     """
 
-    def __init__(self, session: Session, tokenizer: Tokenizer, choice: Choice, *, ladder: Ladder, space: str) -> None:
-        self.choice = choice
-        self.space = space
-        self._ladder = ladder
-        self._session = session
+    def __init__(
+        self, setup: Setup, runner: Runner, tokenizer: Tokenizer, manifest: Manifest, *, device: str = "CPU"
+    ) -> None:
+        self.device = device
+        self.texts_cut = 0
+        self._options = setup.options
+        self._runner = runner
         self._tokenizer = tokenizer
-        self._closed = False
+        self._manifest = manifest
+        self._track = runner.start(setup.options)
+        self._tracks: dict[tuple[Tier, int], Track] = {}
         self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._closed = False
 
     @classmethod
     def open(
@@ -55,6 +69,8 @@ class Embedder:
         profile: DeviceProfile | str | os.PathLike[str] | None = None,
         threads: int | None = None,
         verify: Verify = "always",
+        adapt: bool = True,
+        on_choice: OnChoice | None = None,
     ) -> "Embedder":
         """Open a bundle. What is named here is kept; the rest is chosen.
 
@@ -62,81 +78,199 @@ class Embedder:
             bundle: folder that `edge-embed export` wrote, or an opened `Bundle`.
             tier: name of a tier, such as `"demi"` or `"l1-d32"`.
             engine: `"onnx"` or `"openvino"`.
-            precision: `"int8"` or `"fp32"`.
-            device: `"CPU"` (the default), or another device of OpenVINO.
+            precision: `"int8"`, `"fp16"` or `"fp32"`.
+            device: `"CPU"` (the default), another one that `edge-embed devices` lists, or several with commas, such as
+                `"NPU,CPU"`, of which the first that works is taken.
             budget: what one text may cost; none means best quality.
             profile: what the tiers cost here, or the file of it. If the budget needs one and none is given, a quick
                 one is made first, which takes seconds.
             threads: threads a call; None for all that this process may use.
-            verify: `"always"` checks the hash of each file before its first use, `"never"` trusts the folder.
+            verify: `"always"` checks the hash of each file before its first use, and known texts on each graph;
+                `"never"` trusts the folder and the device.
+            adapt: choose again, between two calls, when the power state changes or calls take longer than the profile
+                says. A budget without limits never changes its mind.
+            on_choice: called with the new choice when another tier has taken over.
 
         Raises:
             BundleError: no usable bundle there, or none of the named engine and precision.
             LadderError: no tier of that name.
-            EngineError: the engine is missing or can't load the graph.
+            EngineError: the engine or device is missing, or no graph that fits can run.
             NoTierFits: no tier meets the budget.
         """
         if bundle is None:
             raise BundleNotFound("no bundle named, and no default bundle is installed: name a folder to open")
         opened = bundle if isinstance(bundle, Bundle) else Bundle(bundle, verify=verify)
         budget = budget or Budget()
-        threads = usable_threads() if threads is None else threads
-        device = device or "CPU"
-        options = list_options(opened, tier=tier, engine=engine, precision=precision, device=device)
         if isinstance(profile, str | os.PathLike):
             profile = DeviceProfile.load(Path(profile))
-        if profile is not None and (reason := profile.mismatch(opened, threads, device)):
-            log.warning("the profile is ignored: %s", reason)
-            profile = None
-        if profile is None and budget.needs_profile:
-            # of two precisions the preferred one is the cheaper one: the other would only make the start slower
-            options = [option for option in options if option.precision == options[0].precision]
-            log.warning("no profile of this device: measuring %d graphs first", len(options))
-            plan = Plan(tokens=(budget.tokens,), batches=(1,), quick=True, isolate=budget.memory_mb is not None)
-            graphs = [option.graph for option in options]
-            profile = profile_bundle(opened, graphs, plan=plan, threads=threads, runs_on=device)
-        choice = choose(with_costs(options, profile, budget.tokens), budget, read_power())
-        tokenizer = Tokenizer.from_file(opened.tokenizer(), max_tokens=opened.manifest.max_tokens)
-        session = open_graph(opened, choice.tier, choice.engine, choice.precision, device=device, threads=threads)
-        return cls(session, tokenizer, choice, ladder=opened.manifest.ladder, space=opened.manifest.space)
+        manifest = opened.manifest
+        tokenizer = Tokenizer.from_file(opened.tokenizer(), max_tokens=manifest.max_tokens)
+
+        def open_on(name: str) -> "Embedder":
+            setup = set_up(opened, tokenizer, Wishes(tier, engine, precision, name, threads), budget, profile)
+            runner = Runner(setup.pool, budget, profile=setup.profile, adapt=adapt, on_choice=on_choice)
+            return cls(setup, runner, tokenizer, manifest, device=name)
+
+        *others, last = [name.strip() for name in (device or "CPU").split(",")]
+        for name in others:
+            try:
+                return open_on(name)
+            except (EngineError, NoTierFits) as error:
+                log.warning("%s is put aside: %s", name, error)
+        return open_on(last)
+
+    @property
+    def choice(self) -> Choice:
+        """Which tier runs, why, and why the others do not."""
+        return self._track.running
 
     @property
     def tiers(self) -> Ladder:
         """Every tier of the bundle."""
-        return self._ladder
+        return self._manifest.ladder
+
+    @property
+    def space(self) -> str:
+        """Id of the vector space; only vectors of one space can be compared."""
+        return self._manifest.space
 
     @property
     def dim(self) -> int:
-        """Length of a vector."""
+        """Length of a vector of the tier that runs."""
         return self.choice.tier.dim
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of texts: (n, dim) float32, each of unit length, in the order of `texts`.
+    def reconsider(self, power: PowerState | None = None) -> Choice:
+        """Choose again now, and wait for it; an app that is told of power changes calls this.
 
-        The same text always gets the same vector, whatever stands beside it. An empty list gives shape (0, dim).
-        White space alone is embedded as the empty text.
-
-        Warns:
-            TextCut: a text is longer than the encoder reads; the rest of it was left out.
+        Args:
+            power: the state, where the app knows it better than the system tells.
 
         Raises:
-            TextError: a bare string, or an item that is no valid string.
             EngineError: the embedder is closed.
         """
-        if self._closed:
-            raise EngineError("this embedder is closed: open the bundle again")
-        batches = self._tokenizer.batches(texts)
-        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
-        for batch in batches:
-            vectors[batch.rows] = self._session.run(batch.input_ids, batch.attention_mask)
-        return vectors
+        self._check_usable()
+        return self._runner.reconsider(self._track, power)
+
+    @overload
+    def encode(
+        self, texts: Sequence[str], *, dtype: Literal["float32"] = "float32", long_texts: LongTexts = "truncate"
+    ) -> NDArray[np.float32]: ...
+    @overload
+    def encode(self, texts: Sequence[str], *, dtype: Dtype, long_texts: LongTexts = "truncate") -> Values: ...
+    def encode(self, texts: Sequence[str], *, dtype: Dtype = "float32", long_texts: LongTexts = "truncate") -> Values:
+        """Vectors of texts: (n, dim) float32, each of unit length, in the order of `texts`.
+
+        The same text always gets the same vector of a tier, whatever stands beside it. An empty list gives shape
+        (0, dim). White space alone is embedded as the empty text. All vectors of a call are of one tier; the next call
+        may get another where the budget says so: see `encode_documents`, which keeps the tier beside the vectors.
+
+        Args:
+            dtype: `"float16"`, `"int8"` (see `ranges`) or `"bits"`, (n, dim / 8) uint8, to keep many vectors small.
+            long_texts: what to do with texts longer than the encoder reads: `"truncate"` leaves their end out and
+                warns, `"error"` raises, `"split"` takes the mean vector of their windows, each weighted by its length.
+
+        Warns:
+            TextCut: the ends of texts were left out.
+
+        Raises:
+            TextError: a bare string, an item that is no valid string, or one that is too long.
+            VectorError: an unknown `dtype`.
+            EngineError: the embedder is closed, or was opened before a fork.
+        """
+        return self._documents(texts, None, dtype, long_texts).values
+
+    def encode_documents(
+        self,
+        texts: Sequence[str],
+        *,
+        tier: Tier | str | None = None,
+        dtype: Dtype = "float32",
+        long_texts: LongTexts = "truncate",
+    ) -> VectorSet:
+        """Vectors for an index, with the tier and the space that they are of.
+
+        Args:
+            tier: the tier to use; None for the one that runs.
+            dtype, long_texts: see `encode`.
+        """
+        return self._documents(texts, tier, dtype, long_texts)
+
+    def encode_queries(
+        self, texts: Sequence[str], *, against: VectorSet | Tier | str, long_texts: LongTexts = "truncate"
+    ) -> VectorSet:
+        """Vectors to search an index with, by the tier that suits the moment and that index.
+
+        The budget's `min_quality` is what queries of the tier must score against documents of the index's tier, as in
+        the passport. The vectors have no more dimensions than the index, and are of unit length.
+
+        Args:
+            against: the index, or the tier that made it.
+
+        Raises:
+            SpaceMismatch: the index is of another space.
+            NoTierFits: no tier finds this index's documents well enough within the budget.
+        """
+        self._check_usable()
+        if isinstance(against, VectorSet) and against.space != self.space:
+            raise SpaceMismatch(
+                f"an index of space {against.space!r} can't be searched with queries of {self.space!r}: "
+                f"open the bundle that made it, or embed its texts again"
+            )
+        documents = against.tier if isinstance(against, VectorSet) else self._find(against)
+        dim = against.dim if isinstance(against, VectorSet) else documents.dim
+        track = self._query_track(documents, dim)
+        choice = self._runner.choice(track)
+        vectors = self._encode(texts, choice, track, long_texts)
+        kept = min(dim, choice.tier.dim)
+        if kept < choice.tier.dim:
+            vectors = unit_length(vectors[:, :kept])
+        return VectorSet(vectors, choice.tier, self.space, kept)
+
+    def stream(
+        self,
+        texts: Iterable[str],
+        *,
+        dtype: Dtype = "float32",
+        long_texts: LongTexts = "truncate",
+        chunk_texts: int = _CHUNK_TEXTS,
+    ) -> Iterator[Values]:
+        """Vectors of any number of texts in constant memory: arrays of up to `chunk_texts` rows, in order, of one tier.
+
+        Args:
+            texts: read as they are needed.
+            dtype, long_texts: see `encode`.
+        """
+        if isinstance(texts, str | bytes):
+            check_texts(texts)
+        if chunk_texts < 1:
+            raise TextError(f"chunk_texts is {chunk_texts}: allowed is at least 1")
+        self._check_usable()
+        tier = self._runner.choice(self._track).tier
+        source = iter(texts)
+        while chunk := list(islice(source, chunk_texts)):
+            yield self._documents(chunk, tier, dtype, long_texts).values
+
+    async def aencode(
+        self, texts: Sequence[str], *, dtype: Dtype = "float32", long_texts: LongTexts = "truncate"
+    ) -> Values:
+        """See `encode`; works in a thread, so that an event loop goes on, and ends soon after it was cancelled."""
+        import asyncio  # most apps have no use for it
+
+        stop = threading.Event()
+        work = asyncio.get_running_loop().run_in_executor(
+            None, lambda: self._documents(texts, None, dtype, long_texts, stop)
+        )
+        try:
+            return (await work).values
+        except asyncio.CancelledError:
+            stop.set()
+            raise
 
     def close(self) -> None:
-        """Give the memory back; a second call does nothing."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._session.close()
+        """Give the memory back, as soon as calls that are under way have ended; a second call does nothing."""
+        self._closed = True
+        if os.getpid() == self._process:
+            self._runner.close()
 
     def __enter__(self) -> "Embedder":
         return self
@@ -145,3 +279,98 @@ class Embedder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _documents(
+        self,
+        texts: Sequence[str],
+        tier: Tier | str | None,
+        dtype: Dtype,
+        long_texts: LongTexts,
+        stop: threading.Event | None = None,
+    ) -> VectorSet:
+        self._check_usable()
+        check_dtype(dtype)
+        track = None if tier is not None else self._track
+        choice = self._runner.choice(self._track) if tier is None else self._choice_of(self._find(tier))
+        vectors = self._encode(texts, choice, track, long_texts, stop)
+        ranges = self._ranges(choice.tier) if dtype == "int8" else None
+        return VectorSet(convert(vectors, dtype, ranges), choice.tier, self.space, choice.tier.dim, dtype, ranges)
+
+    def _encode(
+        self,
+        texts: Sequence[str],
+        choice: Choice,
+        track: Track | None,
+        long_texts: LongTexts,
+        stop: threading.Event | None = None,
+    ) -> NDArray[np.float32]:
+        """(n, dim) float32, a chunk of texts at a time, so that tokens do not pile up."""
+        check_texts(texts)
+        if long_texts not in LONG_TEXTS:
+            raise TextError(f"long_texts={long_texts!r}: allowed are {', '.join(LONG_TEXTS)}")
+        vectors = np.empty((len(texts), choice.tier.dim), dtype=np.float32)
+        cut = 0
+        for start in range(0, len(texts), _CHUNK_TEXTS):
+            tokens = self._tokenizer.tokenize(texts[start : start + _CHUNK_TEXTS], long_texts)
+            batches = pack(tokens.ids, pad_id=self._tokenizer.pad_id)
+            found = self._runner.run(choice, batches, len(tokens.ids), track=track, stop=stop)
+            vectors[start : start + _CHUNK_TEXTS] = _merge(found, tokens)
+            cut += tokens.cut
+        if cut:
+            self._warn(cut, len(texts))
+        return vectors
+
+    def _warn(self, cut: int, count: int) -> None:
+        self.texts_cut += cut
+        warnings.warn(
+            f"{cut} of {count} texts are longer than {self._tokenizer.max_tokens} tokens: the rest of each was left "
+            f"out; pass long_texts='split', or split them yourself",
+            TextCut,
+            stacklevel=_callers_level(),
+        )
+
+    def _query_track(self, documents: Tier, dim: int) -> Track:
+        with self._lock:
+            if (documents, dim) not in self._tracks:
+                options = against(self._options, self._manifest.passport.cross, documents, dim)
+                self._tracks[documents, dim] = self._runner.start(options)
+            return self._tracks[documents, dim]
+
+    def _choice_of(self, tier: Tier) -> Choice:
+        running = self._track.running
+        return running if running.tier == tier else settle(tier, self._options, Budget(), "asked for by name")
+
+    def _find(self, tier: Tier | str) -> Tier:
+        return self._manifest.ladder.find(tier if isinstance(tier, str) else tier.canonical)
+
+    def _ranges(self, tier: Tier) -> NDArray[np.float32]:
+        return np.asarray(self._manifest.ranges[tier.name], dtype=np.float32)
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise EngineError("this embedder is closed: open the bundle again")
+        if os.getpid() != self._process:
+            raise EngineError(
+                "this embedder was opened before a fork, and its threads stayed behind: open it again here"
+            )
+
+
+def _callers_level() -> int:
+    """What `warnings.warn` in the function that asks takes for a warning at the line that called this module."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_code.co_filename == __file__ and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _merge(vectors: NDArray[np.float32], tokens: Tokens) -> NDArray[np.float32]:
+    """A vector a text: of a text in windows their mean, each weighted by its length."""
+    first = np.flatnonzero(np.diff(tokens.texts, prepend=-1))
+    if len(first) == len(vectors):
+        return vectors
+    merged = vectors[first]
+    for start, end in zip(first, [*first[1:], len(vectors)], strict=True):
+        if end - start > 1:
+            weights = np.array([[len(ids)] for ids in tokens.ids[start:end]], dtype=np.float32)
+            merged[tokens.texts[start]] = unit_length((vectors[start:end] * weights).sum(axis=0, keepdims=True))[0]
+    return merged

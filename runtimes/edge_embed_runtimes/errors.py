@@ -17,6 +17,8 @@ EdgeEmbedError
 ├── ProfileError         a profile that can't be read or made
 ├── BudgetError          a budget with a value outside its range
 ├── NoTierFits           a sound budget that no tier meets
+├── VectorError          stored vectors that can't be read, or are not what they should be
+│   └── SpaceMismatch    vectors of two spaces, which can't be compared
 ├── GateMissed           an exported tier that is too far from its float original
 └── OutputError          a file or folder that can't be written
 """
@@ -92,6 +94,14 @@ class BudgetError(EdgeEmbedError, ValueError):
 
 class NoTierFits(EdgeEmbedError):
     """A sound budget that no tier meets; the message holds each tier's shortfall."""
+
+
+class VectorError(EdgeEmbedError, ValueError):
+    """Stored vectors that can't be read, or are not what they should be."""
+
+
+class SpaceMismatch(VectorError):
+    """Vectors of two spaces: their similarity would mean nothing."""
 
 
 class GateMissed(EdgeEmbedError):

@@ -30,7 +30,7 @@ def writing_file(target: Path) -> Iterator[Path]:
     Raises:
         OutputError: the place can't be written, or the disk is full.
     """
-    with _refusals(target):
+    with refusals(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
     os.close(handle)
@@ -38,7 +38,7 @@ def writing_file(target: Path) -> Iterator[Path]:
     try:
         with _full_disk(target):
             yield temporary
-        with _refusals(target):
+        with refusals(target):
             _open_up(temporary, 0o666)
             temporary.replace(target)
     finally:
@@ -56,7 +56,7 @@ def writing_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
         OutputError: something stands at `target`, the place can't be written, or the disk is full.
     """
     check_target(target, replace=replace)
-    with _refusals(target):
+    with refusals(target):
         target = target.absolute() if target.is_symlink() else target.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
@@ -64,7 +64,7 @@ def writing_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         with _full_disk(target):
             yield temporary
-        with _refusals(target):
+        with refusals(target):
             _open_up(temporary, 0o777)
             for path in temporary.rglob("*"):
                 _open_up(path, 0o777 if path.is_dir() else 0o666)
@@ -79,7 +79,7 @@ def check_target(target: Path, *, replace: bool) -> None:
     Raises:
         OutputError: something stands at `target` and `replace` is off.
     """
-    with _refusals(target):
+    with refusals(target):
         taken = target.exists()
     if target.is_dir() and not any(target.iterdir()):
         return
@@ -146,7 +146,7 @@ def _full_disk(target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _refusals(target: Path) -> Iterator[None]:
+def refusals(target: Path) -> Iterator[None]:
     """Name a place that can't be written as such."""
     with _full_disk(target):
         try:

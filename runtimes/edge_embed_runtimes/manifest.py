@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from edge_embed_runtimes.errors import BundleDamaged, BundleError, BundleTooNew, EdgeEmbedError
 from edge_embed_runtimes.tiers import Ladder, Tier
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST_NAME = "manifest.json"
 
 Engine = Literal["onnx", "openvino"]
@@ -78,6 +78,24 @@ class Grade:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputGrade:
+    """What the float encoder's vectors of one tier keep when they are stored in a smaller type.
+
+    Attributes:
+        dtype: `"float16"`, `"int8"` or `"bits"`.
+        cosine_mean: mean cosine of a vector to itself in float32.
+        score: mean over the sets; None where the export was given none.
+        float_score: the same in float32.
+    """
+
+    tier: str
+    dtype: str
+    cosine_mean: float
+    score: float | None = None
+    float_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Gates:
     """What the export holds every grade against.
 
@@ -121,6 +139,7 @@ class Passport:
     Attributes:
         grades: one for each tier, engine and precision.
         gates: what they were held against.
+        outputs: what vectors keep in each type that is smaller than float32.
         missed: each gate that was missed and allowed to be, in words.
         reference: set to tier to the score of the torch encoder in float.
         cross: score of query tier (outer key) against document tier (inner key), mean over the sets; empty without.
@@ -137,6 +156,7 @@ class Passport:
     cross: dict[str, dict[str, float]] = field(default_factory=dict)
     calibration: Calibration = field(default_factory=Calibration)
     operations: dict[str, int] = field(default_factory=dict)
+    outputs: tuple[OutputGrade, ...] = ()
     untrained: tuple[str, ...] = ()
     kept_float: dict[str, tuple[str, ...]] = field(default_factory=dict)
     compiled: dict[str, str] = field(default_factory=dict)
@@ -167,6 +187,7 @@ class Passport:
                 "gates": Gates(**values["gates"]),
                 "missed": tuple(values["missed"]),
                 "calibration": Calibration(**values["calibration"]),
+                "outputs": tuple(OutputGrade(**grade) for grade in values["outputs"]),
                 "untrained": tuple(values["untrained"]),
                 "kept_float": {folder: tuple(names) for folder, names in values["kept_float"].items()},
             }
@@ -180,6 +201,7 @@ class Manifest:
     Attributes:
         space: id of the vector space; vectors of two spaces can't be compared.
         max_tokens: longest text in tokens, the special ones included; the rest of a longer text is cut off.
+        ranges: tier to the largest value of each dimension, by which vectors turn into int8.
         versions: library name to version, of what wrote the bundle.
     """
 
@@ -192,10 +214,13 @@ class Manifest:
     ladder: Ladder
     files: tuple[BundleFile, ...]
     passport: Passport
+    ranges: dict[str, tuple[float, ...]]
     versions: dict[str, str]
     format: int = FORMAT
 
     def __post_init__(self) -> None:
+        if any(len(self.ranges.get(tier.name, ())) != tier.dim for tier in self.ladder):
+            raise BundleDamaged("the manifest's ranges do not fit its ladder: export it again")
         if type(self.max_tokens) is not int or self.max_tokens < 1:
             raise BundleDamaged(f"the manifest's max_tokens is {self.max_tokens!r}: it must be a whole number above 0")
 
@@ -235,6 +260,7 @@ class Manifest:
                     "ladder": Ladder(tuple(Tier(**tier) for tier in content["ladder"]["tiers"])),
                     "files": tuple(BundleFile(**file) for file in content["files"]),
                     "passport": Passport.from_values(content["passport"]),
+                    "ranges": {tier: tuple(map(float, values)) for tier, values in content["ranges"].items()},
                 }
             )
         except BundleError:

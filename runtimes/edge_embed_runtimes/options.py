@@ -1,14 +1,15 @@
 """From a bundle, an app's wishes and a profile to the options that the policy chooses from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.profile import DeviceProfile
-from edge_embed_runtimes.engines import check_engine, is_installed
+from edge_embed_runtimes.engines import ONNX_DEVICES, check_engine, is_installed
 from edge_embed_runtimes.errors import BundleError, EngineMissing
 from edge_embed_runtimes.manifest import ENGINES, PRECISIONS, Engine, Precision
 from edge_embed_runtimes.policy import Option
+from edge_embed_runtimes.tiers import Tier
 
 
 def list_options(
@@ -30,7 +31,7 @@ def list_options(
     manifest = bundle.manifest
     tiers = manifest.ladder.tiers if tier is None else (manifest.ladder.find(tier),)
     if device not in (None, "CPU") and engine is None:
-        engine = "openvino"  # the only engine here with other devices
+        engine = "onnx" if device in ONNX_DEVICES else "openvino"
     if engine is not None:
         check_engine(engine)
     if precision not in (None, *PRECISIONS):
@@ -51,6 +52,26 @@ def list_options(
         engines = sorted({option.engine for option in present})
         raise EngineMissing(f"{bundle.path} is for {' and '.join(engines)}: pip install 'edge-embed[{engines[0]}]'")
     return usable
+
+
+def against(
+    options: Sequence[Option], cross: Mapping[str, Mapping[str, float]], documents: Tier, dim: int
+) -> list[Option]:
+    """The options by how well their queries find documents of a tier, of which `dim` dimensions are kept.
+
+    Where fewer are kept than the tier has, a query with more is taken to be worth what the tier with as many is: it is
+    at least that. Where the bundle has no such scores, tiers above the documents' own are left out.
+    """
+    if not cross:
+        return [o for o in options if o.tier.layers <= documents.layers] or list(options)
+    ladder = sorted({option.tier for option in options}, key=lambda tier: tier.layers)
+    known = [tier for tier in ladder if tier.dim <= dim] if dim < documents.dim else ladder
+
+    def score(tier: Tier) -> float | None:
+        scored = tier if tier in known or not known else known[-1]
+        return cross.get(scored.name, {}).get(documents.name)
+
+    return [replace(option, quality=score(option.tier)) for option in options]
 
 
 def with_costs(options: Sequence[Option], profile: DeviceProfile | None, tokens: int) -> list[Option]:

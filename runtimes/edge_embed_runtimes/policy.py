@@ -24,6 +24,7 @@ class Budget:
         memory_mb: resident memory of a process that runs this tier alone.
         min_quality: lowest acceptable score, as in the bundle's passport.
         tokens: length of the texts to expect.
+        save_below_percent: on battery, save energy from this charge down; it takes `min_quality` to know how far.
 
     Raises:
         BudgetError: a value that is no positive number.
@@ -34,6 +35,7 @@ class Budget:
     memory_mb: float | None = None
     min_quality: float | None = None
     tokens: int = 32
+    save_below_percent: float = 100.0
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -51,13 +53,18 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One way to run: a tier on an engine in a precision, what it scores and what it costs, as far as known."""
+    """One way to run: a tier on an engine in a precision, what it scores and what it costs, as far as known.
+
+    Attributes:
+        refused: why it can't run here; None if it can, as far as known.
+    """
 
     tier: Tier
     engine: Engine
     precision: Precision
     quality: float | None = None
     cost: Cost | None = None
+    refused: str | None = None
 
     @property
     def graph(self) -> Graph:
@@ -78,12 +85,31 @@ class Choice:
     because: str
     passed_over: tuple[tuple[Tier, str], ...]
 
+    @property
+    def graph(self) -> Graph:
+        """What a profile knows it by."""
+        return (self.tier.name, self.engine, self.precision)
 
-def choose(options: Sequence[Option], budget: Budget, power: PowerState) -> Choice:
-    """Choose the best tier within the budget, or on battery the thriftiest one above `budget.min_quality`.
+
+def is_saving(power: PowerState, budget: Budget, *, margin_percent: float = 0.0) -> bool:
+    """Whether to save energy: asked for, too hot, or on a battery that is down to the budget's threshold.
+
+    Args:
+        margin_percent: counted to the threshold; a caller that saves already passes one, so as not to flap.
+    """
+    charge = 0.0 if power.battery_percent is None else power.battery_percent
+    low = power.source == "battery" and charge <= budget.save_below_percent + margin_percent
+    return low or power.saver or power.throttled
+
+
+def choose(options: Sequence[Option], budget: Budget, power: PowerState, *, saving: bool | None = None) -> Choice:
+    """Choose the best tier within the budget, or to save energy the thriftiest one above `budget.min_quality`.
 
     Options come in order of preference: of two equal ones the earlier is taken. Without scores a larger tier counts
     as better.
+
+    Args:
+        saving: see `is_saving`, which decides for None.
 
     Raises:
         NoTierFits: every option breaks a limit, or there is none; the message holds each tier's shortfall.
@@ -93,7 +119,8 @@ def choose(options: Sequence[Option], budget: Budget, power: PowerState) -> Choi
     if not fitting:
         lines = [f"  {option}: {shortfalls[id(option)]}" for option in _one_a_tier(options, budget)]
         raise NoTierFits("\n".join(["no tier fits this budget; loosen it, or export smaller tiers:", *lines]))
-    thrifty = budget.min_quality is not None and (power.source == "battery" or power.saver)
+    saving = is_saving(power, budget) if saving is None else saving
+    thrifty = budget.min_quality is not None and saving
     chosen = min(fitting, key=_thrift) if thrifty else _best(fitting)
     return Choice(
         tier=chosen.tier,
@@ -104,6 +131,26 @@ def choose(options: Sequence[Option], budget: Budget, power: PowerState) -> Choi
             (option.tier, shortfalls[id(option)] or _why_not(option, chosen, thrifty))
             for option in _one_a_tier(options, budget)
             if option.tier != chosen.tier
+        ),
+    )
+
+
+def settle(tier: Tier, options: Sequence[Option], budget: Budget, because: str) -> Choice:
+    """Take one tier whatever the budget says, the fastest way to run it.
+
+    Raises:
+        ValueError: no option of this tier can run.
+    """
+    chosen = min((o for o in options if o.tier == tier and o.refused is None), key=_latency)
+    return Choice(
+        tier=tier,
+        engine=chosen.engine,
+        precision=chosen.precision,
+        because=because,
+        passed_over=tuple(
+            (option.tier, _shortfall(option, budget) or "one tier at a time")
+            for option in _one_a_tier(options, budget)
+            if option.tier != tier
         ),
     )
 
@@ -132,6 +179,8 @@ def _thrift(option: Option) -> tuple[float, float, int]:
 
 def _shortfall(option: Option, budget: Budget) -> str | None:
     """The first limit that an option breaks, in words; None if it breaks none."""
+    if option.refused is not None:
+        return option.refused
     cost = option.cost
     measured = (
         ("latency", "ms", cost.latency_ms.p90 if cost else None, budget.latency_ms),
@@ -165,7 +214,7 @@ def _because(chosen: Option, budget: Budget, power: PowerState, thrifty: bool, *
     elif thrifty:
         measured = chosen.cost is not None and chosen.cost.energy_mj is not None
         spends = "least energy" if measured else "least time (energy was not measured)"
-        state = "on battery" if power.source == "battery" else "saving power"
+        state = "too hot" if power.throttled else "saving power" if power.saver else "on battery"
         parts.append(f"{state}: {spends} with a score of at least {budget.min_quality:g}")
     else:
         parts.append("best quality within the budget" if budget.needs_profile else "best quality")

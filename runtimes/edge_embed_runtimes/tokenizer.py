@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import tokenizers
@@ -17,6 +18,10 @@ _FILE_LIMIT_BYTES = 64 << 20
 _MODEL_TYPES = ("WordPiece", "BPE", "Unigram", "WordLevel")
 _BATCH_TOKENS = 4096
 _BATCH_TEXTS = 64
+
+
+LongTexts = Literal["truncate", "error", "split"]
+LONG_TEXTS: tuple[LongTexts, ...] = get_args(LongTexts)
 
 
 class TextCut(UserWarning):
@@ -36,6 +41,21 @@ class Batch:
     rows: NDArray[np.int64]
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token sequences of texts.
+
+    Attributes:
+        ids: of each text or, where long ones are split, of each window.
+        texts: which text each sequence is of, in ascending order.
+        cut: how many texts lost their end.
+    """
+
+    ids: list[list[int]]
+    texts: list[int]
+    cut: int
 
 
 @contextmanager
@@ -81,13 +101,22 @@ class Tokenizer:
         return cls(text, max_tokens=max_tokens, origin=str(path))
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
-        """The token ids of each text, and how many texts were cut.
+        """The token ids of each text, and how many texts were cut; see `tokenize`."""
+        tokens = self.tokenize(texts)
+        return tokens.ids, tokens.cut
+
+    def tokenize(self, texts: Sequence[str], long_texts: LongTexts = "truncate") -> Tokens:
+        """The token ids of texts.
 
         White space alone gives the special tokens alone; control characters, NUL among them, are dropped by the
         usual encoders' own normalizers.
 
+        Args:
+            long_texts: of texts longer than `max_tokens`: leave their end out, raise, or split them into windows of
+                that length, each with the special tokens.
+
         Raises:
-            TextError: not a sequence of strings, or a string that is no valid Unicode.
+            TextError: not a sequence of strings, a string that is no valid Unicode, a text that is too long.
             BundleDamaged: the tokenizer file lacks what it needs for these texts.
         """
         check_texts(texts)
@@ -95,7 +124,16 @@ class Tokenizer:
             encodings = self._tokenizer.encode_batch_fast(list(texts))
         except Exception as error:  # the library raises nothing more exact
             raise BundleDamaged(f"the tokenizer can't encode ({error}): copy or export the bundle again") from error
-        return [encoding.ids for encoding in encodings], sum(bool(encoding.overflowing) for encoding in encodings)
+        longer = [row for row, encoding in enumerate(encodings) if encoding.overflowing]
+        if long_texts == "error" and longer:
+            raise TextError(
+                f"item {longer[0]} is longer than the {self.max_tokens} tokens that are read: shorten it, "
+                f"or pass long_texts='split' or 'truncate'"
+            )
+        if long_texts == "split" and longer:
+            windows = [(row, part) for row, whole in enumerate(encodings) for part in (whole, *whole.overflowing)]
+            return Tokens([part.ids for _, part in windows], [row for row, _ in windows], 0)
+        return Tokens([encoding.ids for encoding in encodings], list(range(len(encodings))), len(longer))
 
     def batches(self, texts: Sequence[str], *, batch_tokens: int = _BATCH_TOKENS) -> Iterator[Batch]:
         """Batches in order of length, each of at most `batch_tokens` tokens, padding included.

@@ -29,7 +29,7 @@ def tables(text: str) -> list[list[list[str]]]:
 
 def test_the_bundles_card_holds_its_grades(tiny_bundle, manifest):
     text = (tiny_bundle / "README.md").read_text()
-    tiers, grades, across = tables(text)
+    tiers, grades, across, smaller = tables(text)
     assert [row[0] for row in tiers[1:]] == [tier.name for tier in manifest.ladder]
     assert [row[1] for row in tiers[1:]] == [f"{tier.layers}x{tier.dim}" for tier in manifest.ladder]
     assert len(grades) == 1 + len(manifest.passport.grades) == 19
@@ -43,6 +43,10 @@ def test_the_bundles_card_holds_its_grades(tiny_bundle, manifest):
     assert across[0] == ["", "demi", "short", "tall"]
     for query, *scores in across[1:]:
         assert list(map(float, scores)) == pytest.approx(list(manifest.passport.cross[query].values()), abs=1e-4)
+    assert smaller[0] == ["tier", "float16", "int8", "bits"]
+    for tier, *cells in smaller[1:]:
+        kept = [grade for grade in manifest.passport.outputs if grade.tier == tier]
+        assert cells == [f"{grade.cosine_mean:.5f}, {grade.score:.4f}" for grade in kept]
 
 
 def test_the_bundles_card_says_what_it_is_and_where_it_comes_from(tiny_bundle, manifest):
@@ -65,10 +69,11 @@ def test_the_cards_code_runs(tiny_bundle):
 
 def test_without_pairs_and_data(manifest, tmp_path):
     grades = tuple(dataclasses.replace(grade, scores={}) for grade in manifest.passport.grades)
-    passport = dataclasses.replace(manifest.passport, grades=grades, cross={}, reference={})
+    outputs = tuple(dataclasses.replace(grade, score=None) for grade in manifest.passport.outputs)
+    passport = dataclasses.replace(manifest.passport, grades=grades, cross={}, reference={}, outputs=outputs)
     write_card(tmp_path / "card.md", dataclasses.replace(manifest, passport=passport), Origin("base"))
     text = (tmp_path / "card.md").read_text()
-    _, found = tables(text)
+    _, found, _ = tables(text)
     assert {(row[8], row[9]) for row in found[1:]} == {("", "")}
     assert "Files: none." in text
     assert "Across tiers" not in text

@@ -53,6 +53,7 @@ def write_bundle() -> Callable[..., Path]:
         manifest = Manifest(
             name=name, base_model="tiny", space="s1", head="project", pooling="mean", max_tokens=16, ladder=ladder,
             files=tuple(files), passport=Passport(grades=grades), versions={"edge-embed": "0.1.0"},
+            ranges={tier.name: (1.0,) * tier.dim for tier in ladder},
         )  # fmt: skip
         (folder / "manifest.json").write_text(manifest.to_json())
         return folder

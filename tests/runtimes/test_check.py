@@ -71,7 +71,7 @@ def test_a_sound_bundle_passes(tiny_bundle):
     "name", ["onnx-int8/weights.bin", "openvino-fp32/demi.xml", "onnx-fp32/tall.onnx", "README.md", "canaries.json"]
 )
 def test_an_altered_byte_is_found_and_nothing_is_run(name, copied, monkeypatch):
-    monkeypatch.setattr(check.Embedder, "open", lambda *_, **__: pytest.fail("an altered bundle was run"))
+    monkeypatch.setattr(check, "open_graph", lambda *_, **__: pytest.fail("an altered bundle was run"))
     content = bytearray((copied / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copied / name).write_bytes(content)
@@ -85,9 +85,7 @@ def test_wrong_canaries_fail_for_their_tier_alone(copied):
     forge(copied, "canaries.json", json.dumps(content).encode())
     found = failed(copied)
     assert [finding.what for finding in found] == [f"canaries of {graph}" for graph in GRAPHS if "short" in graph]
-    assert all(
-        finding.found.startswith("smallest cosine -") and finding.found.endswith(", at least 0.98") for finding in found
-    )
+    assert all(finding.found.startswith("smallest cosine -") and ", at least 0.9" in finding.found for finding in found)
 
 
 def test_a_single_wrong_canary_is_enough(copied):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge_embed_runtimes import embedder as embedder_module
+from edge_embed_runtimes import opening, running
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.measure import Latency
 from edge_embed_runtimes.device.probe import PowerState, read_device, usable_threads
@@ -27,7 +27,10 @@ from edge_embed_runtimes.errors import (
     TextError,
 )
 from edge_embed_runtimes.manifest import ENGINES, PRECISIONS
-from edge_embed_runtimes.policy import Budget, Choice
+from edge_embed_runtimes.opening import Setup
+from edge_embed_runtimes.policy import Budget, Option
+from edge_embed_runtimes.pool import SessionPool
+from edge_embed_runtimes.running import Runner
 from edge_embed_runtimes.tiers import parse_ladder
 from edge_embed_runtimes.tokenizer import TextCut, Tokenizer
 
@@ -54,20 +57,21 @@ def session() -> CountingSession:
 
 
 @pytest.fixture
-def fake(session, wordpiece) -> Embedder:
-    choice = Choice(LADDER.find("short"), "onnx", "int8", "pinned", ())
-    return Embedder(session, Tokenizer(wordpiece, max_tokens=16), choice, ladder=LADDER, space="s1")
+def fake(session, wordpiece, bundle_folder) -> Embedder:
+    setup = Setup([Option(LADDER.find("short"), "onnx", "int8")], None, SessionPool(lambda _: session))
+    manifest = Bundle(bundle_folder).manifest
+    return Embedder(setup, Runner(setup.pool, Budget()), Tokenizer(wordpiece, max_tokens=16), manifest)
 
 
 @pytest.fixture
 def no_measuring(monkeypatch):
-    monkeypatch.setattr(embedder_module, "profile_bundle", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr(opening, "profile_bundle", lambda *_, **__: pytest.fail("measured"))
 
 
 @pytest.fixture
 def power(monkeypatch):
     def set_power(state: PowerState) -> None:
-        monkeypatch.setattr(embedder_module, "read_power", lambda: state)
+        monkeypatch.setattr(running, "read_power", lambda: state)
 
     set_power(PowerState("mains"))
     return set_power
@@ -134,7 +138,7 @@ def test_a_cut_text_warns_at_the_callers_line(fake):
 
 
 def test_properties(fake):
-    assert (fake.dim, fake.space, fake.tiers, fake.choice.because) == (16, "s1", LADDER, "pinned")
+    assert (fake.dim, fake.space, fake.tiers, fake.choice.because) == (16, "s1", LADDER, "the only tier to choose from")
 
 
 def test_closed_is_closed(fake, session):
@@ -232,7 +236,7 @@ def test_a_budget_that_no_tier_meets_lists_the_tiers(tiny_bundle, no_measuring, 
 def test_a_profile_of_another_bundle_is_ignored_and_said(tiny_bundle, monkeypatch, power, profile, caplog):
     """The foreign profile, in which every tier fits, gives way to the one that is measured instead."""
     cheap = tuple(replace(cost, latency_ms=Latency(1.0, 1.0, 1.0)) for cost in profile.costs)
-    monkeypatch.setattr(embedder_module, "profile_bundle", lambda *_, **__: profile)
+    monkeypatch.setattr(opening, "profile_bundle", lambda *_, **__: profile)
     with caplog.at_level(logging.WARNING, "edge_embed"):
         other = replace(profile, bundle="0" * 64, costs=cheap)
         with Embedder.open(tiny_bundle, budget=Budget(latency_ms=5), profile=other) as embedder:

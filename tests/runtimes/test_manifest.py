@@ -16,6 +16,7 @@ from edge_embed_runtimes.manifest import (
     Gates,
     Grade,
     Manifest,
+    OutputGrade,
     Passport,
 )
 from edge_embed_runtimes.tiers import Ladder, Tier, parse_ladder
@@ -35,7 +36,7 @@ GOLDEN = """{
    "tier": "demi"
   }
  ],
- "format": 2,
+ "format": 3,
  "head": "project",
  "ladder": {
   "tiers": [
@@ -98,6 +99,15 @@ GOLDEN = """{
   "operations": {
    "demi": 12345
   },
+  "outputs": [
+   {
+    "cosine_mean": 0.9,
+    "dtype": "bits",
+    "float_score": 0.6,
+    "score": 0.5,
+    "tier": "demi"
+   }
+  ],
   "reference": {
    "pairs": {
     "demi": 0.6
@@ -108,6 +118,18 @@ GOLDEN = """{
   ]
  },
  "pooling": "mean",
+ "ranges": {
+  "demi": [
+   0.5,
+   0.5,
+   0.5,
+   0.5,
+   0.5,
+   0.5,
+   0.5,
+   0.5
+  ]
+ },
  "space": "s1",
  "versions": {
   "edge-embed": "0.1.0"
@@ -129,11 +151,13 @@ SMALL = Manifest(
         cross={"demi": {"demi": 0.5}},
         calibration=Calibration(8, 99, {HASH: "texts.txt"}, 40),
         operations={"demi": 12345},
+        outputs=(OutputGrade("demi", "bits", 0.9, 0.5, 0.6),),
         untrained=("demi",),
         kept_float={"onnx-int8": ("encoder.layer.0.output.dense",)},
         compiled={"onnx-int8": "static"},
         missed=("demi on onnx int8: much",),
     ),
+    ranges={"demi": (0.5,) * 8},
     versions={"edge-embed": "0.1.0"},
 )
 
@@ -159,9 +183,9 @@ grades = st.builds(
 ladders = st.lists(names, min_size=1, max_size=5, unique=True).map(
     lambda found: Ladder(tuple(Tier(name, i + 1, 8 * (i + 1)) for i, name in enumerate(found)))
 )
-manifests = st.builds(
+manifests = ladders.flatmap(lambda ladder: st.builds(
     Manifest, name=st.text(), base_model=st.text(), space=st.text(), head=st.text(), pooling=st.text(),
-    max_tokens=st.integers(1, 4096), ladder=ladders, files=st.lists(files, max_size=4).map(tuple),
+    max_tokens=st.integers(1, 4096), ladder=st.just(ladder), files=st.lists(files, max_size=4).map(tuple),
     passport=st.builds(
         Passport, grades=st.lists(grades, max_size=3).map(tuple), gates=st.builds(Gates, numbers, numbers, numbers),
         cross=st.dictionaries(names, st.dictionaries(names, numbers, max_size=2), max_size=2),
@@ -172,7 +196,8 @@ manifests = st.builds(
         calibration=st.builds(Calibration, st.integers(0), st.integers(0), st.dictionaries(names, names, max_size=2)),
     ),
     versions=st.dictionaries(st.text(), st.text(), max_size=3), format=st.just(FORMAT),
-)  # fmt: skip
+    ranges=st.just({tier.name: (0.5,) * tier.dim for tier in ladder}),
+))  # fmt: skip
 
 
 def changed(**fields: object) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,12 @@ class Cost:
     energy_mj: float | None
     load_ms: float
     peak_mb: float | None
+
+    def slowed(self, factor: float) -> "Cost":
+        """What it costs where every call takes `factor` times as long."""
+        times = self.latency_ms
+        latency = Latency(times.p50 * factor, times.p90 * factor, times.p99 * factor)
+        return replace(self, latency_ms=latency, texts_per_s=self.texts_per_s / factor)
 
 
 @dataclass(frozen=True, slots=True)

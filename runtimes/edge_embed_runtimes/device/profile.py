@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.energy import find_reader
 from edge_embed_runtimes.device.measure import FULL, QUICK, Cost, Graph, Latency, measure, peak_memory_mb
@@ -80,6 +82,21 @@ class DeviceProfile:
         if longer:
             return min(longer, key=lambda c: c.tokens)
         return max(found, key=lambda c: c.tokens, default=None)
+
+    def expected_ms(self, graph: Graph, *, tokens: int, batch: int) -> float | None:
+        """The median time of a call, on a straight line between the measured lengths; shorter texts take no more.
+
+        None where the graph was not measured, or only with much smaller batches.
+        """
+        known = [c for c in self.costs if (c.tier, c.engine, c.precision) == graph and c.batch <= batch <= 2 * c.batch]
+        if not known:
+            return None
+        nearest = max(c.batch for c in known)
+        times = {c.tokens: c.latency_ms.p50 / c.batch for c in known if c.batch == nearest}
+        lengths = sorted(times)
+        if tokens > lengths[-1]:
+            return batch * times[lengths[-1]] * tokens / lengths[-1]
+        return batch * float(np.interp(tokens, lengths, [times[length] for length in lengths]))
 
     def mismatch(self, bundle: Bundle, threads: int, runs_on: str = "CPU") -> str | None:
         """Why this profile does not speak for a bundle on this device; None if it does."""

@@ -14,6 +14,8 @@ from edge_embed_runtimes.manifest import ENGINES, Engine
 
 _PIP = {"onnx": "pip install edge-embed", "openvino": "pip install 'edge-embed[openvino]'"}
 _MODULE = {"onnx": "onnxruntime", "openvino": "openvino"}
+ONNX_DEVICES = ("CoreML", "CUDA", "DirectML", "OpenVINO", "QNN")
+"""Devices that are named after a provider of ONNX Runtime; every other one but the CPU is OpenVINO's."""
 
 
 class Session(Protocol):
@@ -39,7 +41,7 @@ def open_session(
         graph: `.onnx` or `.xml` file.
         weights: the file that the graph's tensors stand in.
         engine: which engine.
-        device: `"CPU"`; OpenVINO takes any name out of `edge-embed devices`, such as `"GPU"`.
+        device: `"CPU"`, or another name out of `edge-embed devices`, such as OpenVINO's `"GPU"` or `"CoreML"`.
         threads: how many threads one call uses.
         key: of the files' content and the processor; what the engine makes of them is kept under it in the user's
             cache folder, and mapped from there. None: nothing is kept.

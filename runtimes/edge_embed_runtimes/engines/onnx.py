@@ -1,4 +1,7 @@
-"""ONNX Runtime behind a `Session`."""
+"""ONNX Runtime behind a `Session`.
+
+On the CPU this is tested; with its other providers it was never run here, on hardware that needs them.
+"""
 
 from pathlib import Path
 
@@ -16,17 +19,32 @@ _SPIN_US = "1000"
 """As fast as spinning without an end; 200 gains two thirds of it, 50 nothing."""
 
 
+PROVIDERS = {
+    "CPU": "CPUExecutionProvider",
+    "CoreML": "CoreMLExecutionProvider",
+    "CUDA": "CUDAExecutionProvider",
+    "DirectML": "DmlExecutionProvider",
+    "OpenVINO": "OpenVINOExecutionProvider",
+    "QNN": "QNNExecutionProvider",
+}
+"""What `open_session` calls the providers of ONNX Runtime; each but the CPU's comes with a package of its own."""
+
+
 def list_devices() -> tuple[str, ...]:
     """Device names that `open_session` takes for this engine."""
-    return ("CPU",)
+    available = onnxruntime.get_available_providers()
+    return tuple(name for name, provider in PROVIDERS.items() if provider in available)
 
 
 class OnnxSession:
-    """One graph in ONNX Runtime, on the CPU; see `edge_embed_runtimes.engines.open_session`."""
+    """One graph in ONNX Runtime; see `edge_embed_runtimes.engines.open_session`."""
 
     def __init__(self, graph: Path, *, device: str = "CPU", threads: int = 1, key: str | None = None) -> None:
-        if device != "CPU":
-            raise EngineError(f"ONNX Runtime runs on 'CPU' here, not on {device!r}: leave device out, or use openvino")
+        if device not in list_devices():
+            raise EngineError(
+                f"ONNX Runtime runs on {', '.join(list_devices())} here, not on {device!r}: leave device out, "
+                f"install the package of ONNX Runtime that has it, or use openvino"
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -37,14 +55,17 @@ class OnnxSession:
         # The arena keeps what the largest batch needed, and batches are bounded. Without it memory comes from the
         # system for every operator: a third slower, and fragments take more than the arena does.
         options.enable_cpu_mem_arena = True
-        if key is not None:
+        if key is not None and device == "CPU":  # another provider packs weights its own way
             graph = packed_graph(graph, key)
+        providers = list(dict.fromkeys((PROVIDERS[device], PROVIDERS["CPU"])))  # the CPU for what the device can't
         try:
             self._session: onnxruntime.InferenceSession | None = onnxruntime.InferenceSession(
-                str(graph), options, providers=["CPUExecutionProvider"]
+                str(graph), options, providers=providers
             )
         except Exception as error:  # its errors derive from Exception alone
-            raise EngineError(f"ONNX Runtime {VERSION} can't load {graph}: {error}") from error
+            raise EngineError(f"ONNX Runtime {VERSION} can't load {graph} on {device}: {error}") from error
+        if PROVIDERS[device] not in self._session.get_providers():
+            raise EngineError(f"ONNX Runtime {VERSION} fell back from {device} to the CPU: its driver may be missing")
 
     def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Session.run`."""

@@ -1,0 +1,94 @@
+"""From a bundle, an app's wishes and this device to a runner."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.canaries import Canaries, least_cosine, read_canaries
+from edge_embed_runtimes.device.measure import Graph
+from edge_embed_runtimes.device.opening import open_graph
+from edge_embed_runtimes.device.probe import usable_threads
+from edge_embed_runtimes.device.profile import DeviceProfile, Plan, profile_bundle
+from edge_embed_runtimes.engines import Session
+from edge_embed_runtimes.errors import EngineError
+from edge_embed_runtimes.manifest import Engine, Precision
+from edge_embed_runtimes.options import list_options, with_costs
+from edge_embed_runtimes.policy import Budget, Option
+from edge_embed_runtimes.pool import SessionPool
+from edge_embed_runtimes.tokenizer import Tokenizer
+
+log = logging.getLogger("edge_embed")
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What an app asks for by name; None leaves it to be chosen."""
+
+    tier: str | None = None
+    engine: Engine | None = None
+    precision: Precision | None = None
+    device: str = "CPU"
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What can run on one device, what it costs there, and how it is opened."""
+
+    options: Sequence[Option]
+    profile: DeviceProfile | None
+    pool: SessionPool
+
+
+def set_up(
+    bundle: Bundle, tokenizer: Tokenizer, wishes: Wishes, budget: Budget, profile: DeviceProfile | None
+) -> Setup:
+    """Find what a bundle can run here, at what cost.
+
+    Raises:
+        BundleError, LadderError: the bundle lacks what is asked for.
+        EngineError: an engine or device is unknown or missing.
+    """
+    threads = usable_threads() if wishes.threads is None else wishes.threads
+    if threads < 1:
+        raise EngineError(f"threads is {threads}: allowed is at least 1, or None for all that may be used")
+    options = list_options(
+        bundle, tier=wishes.tier, engine=wishes.engine, precision=wishes.precision, device=wishes.device
+    )
+    if profile is not None and (reason := profile.mismatch(bundle, threads, wishes.device)):
+        log.warning("the profile is ignored: %s", reason)
+        profile = None
+    if profile is None and budget.needs_profile:
+        # of two precisions the preferred one is the cheaper one: the other would only make the start slower
+        options = [option for option in options if option.precision == options[0].precision]
+        log.warning("no profile of this device: measuring %d graphs first", len(options))
+        plan = Plan(tokens=(budget.tokens,), batches=(1,), quick=True, isolate=budget.memory_mb is not None)
+        graphs = [option.graph for option in options]
+        profile = profile_bundle(bundle, graphs, plan=plan, threads=threads, runs_on=wishes.device)
+    canaries = read_canaries(bundle, tokenizer) if bundle.verify == "always" else None
+
+    def open_checked(graph: Graph) -> Session:
+        name, engine, precision = graph
+        tier = bundle.manifest.ladder.find(name)
+        session = open_graph(bundle, tier, engine, precision, device=wishes.device, threads=threads)
+        if canaries is not None:
+            try:
+                _check(session, canaries, bundle, graph)
+            except EngineError:
+                session.close()
+                raise
+        return session
+
+    return Setup(with_costs(options, profile, budget.tokens), profile, SessionPool(open_checked))
+
+
+def _check(session: Session, canaries: Canaries, bundle: Bundle, graph: Graph) -> None:
+    """Raise an EngineError where known texts get wrong vectors."""
+    name, engine, precision = graph
+    tier = bundle.manifest.ladder.find(name)
+    found, least = canaries.lowest_cosine(session, tier), least_cosine(bundle, tier, engine, precision)
+    if not found >= least:  # said so that NaN fails, too
+        raise EngineError(
+            f"it gives wrong vectors on this device: cosine {found:.4f} of a known text, at least {least:g}"
+        )
