@@ -93,13 +93,24 @@ class Encoder(nn.Module):
         Returns:
             `layers + 1` tensors (batch, tokens, hidden).
         """
+        return self.normed(self.states(input_ids, attention_mask))
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        """The same, each as the next layer reads it."""
         types = {"token_type_ids": torch.zeros_like(input_ids)} if self.family.token_types else {}
         additive = attention_mask.ndim == 4
         mask = self._masks(attention_mask) if additive and self.family.local_attention else attention_mask
         output = self.backbone(
             input_ids=input_ids, attention_mask=mask, output_hidden_states=True, return_dict=True, **types
         )
-        return (*self._normed(output.hidden_states[:-1]), output.last_hidden_state)
+        return (*output.hidden_states[:-1], output.last_hidden_state)
+
+    def normed(self, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Of every state as the next layer reads it, but the last, what the backbone's last norm makes of it."""
+        if self.family.final_norm is None:
+            return tuple(states)
+        norm = self.backbone.get_submodule(self.family.final_norm)
+        return (*(norm(state) for state in states[:-1]), states[-1])
 
     def _masks(self, additive: Tensor) -> Mapping[str, Tensor]:
         """The mask of each kind of layer, by the config's word for it; transformers makes none from an additive one."""
@@ -107,12 +118,6 @@ class Encoder(nn.Module):
         far = (places[:, None] - places).abs() > self.backbone.config.sliding_window
         hidden = torch.where(far, torch.finfo(additive.dtype).min, 0.0)
         return {"full_attention": additive, "sliding_attention": torch.minimum(additive, hidden)}
-
-    def _normed(self, states: Sequence[Tensor]) -> Sequence[Tensor]:
-        if self.family.final_norm is None:
-            return states
-        norm = self.backbone.get_submodule(self.family.final_norm)
-        return [norm(state) for state in states]
 
     def pool(self, hidden_state: Tensor, attention_mask: Tensor) -> Tensor:
         """One vector a text: (batch, tokens, hidden) and (batch, tokens) to (batch, hidden)."""

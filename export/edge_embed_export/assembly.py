@@ -14,7 +14,7 @@ from edge_embed.evaluate.evaluation import Sets, evaluate
 from edge_embed.evaluate.models import CheckpointModel
 from edge_embed.model.tiered import TieredEncoder, encode_tiers
 from edge_embed_export.compiler import STATIC, Compiler, Int8
-from edge_embed_export.layout import graph_path, place, weights_path
+from edge_embed_export.layout import graph_name, graph_path, place, weights_path
 from edge_embed_export.outputs import Remembered, grade_outputs
 from edge_embed_export.settings import ExportSettings
 from edge_embed_export.verify import (
@@ -27,7 +27,7 @@ from edge_embed_export.verify import (
     missed_gates,
 )
 from edge_embed_runtimes.bundle import sha256_of
-from edge_embed_runtimes.manifest import BundleFile, Engine, Grade, OutputGrade, Passport, Precision, Role
+from edge_embed_runtimes.manifest import GRAPH_ROLES, BundleFile, Engine, Grade, OutputGrade, Passport, Precision, Role
 from edge_embed_runtimes.outputs import find_ranges
 from edge_embed_runtimes.progress import Progress
 from edge_embed_runtimes.tiers import Ladder
@@ -152,13 +152,14 @@ class Assembly:
         return tuple(grade for grade, _ in found), [cosines for _, cosines in found]
 
     def _entries(self, engine: Engine, precision: Precision, reads: Mapping[str, int]) -> list[BundleFile]:
-        """The manifest's entries for the graphs and the weights of one engine and precision."""
+        """The manifest's entries for the weights, the graphs and the steps of one engine and precision."""
         weights = file_entry(self._folder, weights_path(engine, precision), "weights")
         entries = [dataclasses.replace(weights, engine=engine, precision=precision)]
         for tier in self._ladder:
-            graph = file_entry(self._folder, graph_path(tier, engine, precision), "graph")
-            graph = dataclasses.replace(graph, tier=tier.name, engine=engine, precision=precision)
-            entries.append(dataclasses.replace(graph, reads_bytes=reads[tier.name]))
+            for role in GRAPH_ROLES:
+                graph = file_entry(self._folder, graph_path(tier, engine, precision, role), role)
+                graph = dataclasses.replace(graph, tier=tier.name, engine=engine, precision=precision)
+                entries.append(dataclasses.replace(graph, reads_bytes=reads[graph_name(tier, role)]))
         return entries
 
 

@@ -3,7 +3,7 @@
 import ast
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from edge_embed.model.tiered import TieredEncoder
 from edge_embed_export.architectures import config_for
 from edge_embed_export.linear import HEAD_PREFIX
 from edge_embed_export.simplify import simplify
-from edge_embed_runtimes.tiers import Tier
+from edge_embed_runtimes.tiers import Ladder, Tier
 
 OPSET = 20
 _BACKBONE = "model.encoder.backbone."
@@ -37,8 +37,10 @@ class _LadderGraph(nn.Module):
         # A 4-D mask goes through transformers untouched; from a 2-D one it would trace a page of index arithmetic.
         # Any score plus this is so low that its softmax is exactly 0: padding can't change a vector.
         additive = (1.0 - attention_mask[:, None, None, :].float()) * torch.finfo(torch.float32).min
-        hidden_states = self.model.encoder(input_ids, additive)
-        return tuple(self._vector(tier, hidden_states[tier.layers], attention_mask) for tier in self.model.ladder)
+        states = self.model.encoder.states(input_ids, additive)
+        normed = self.model.encoder.normed(states)
+        vectors = (self._vector(tier, normed[tier.layers], attention_mask) for tier in self.model.ladder)
+        return (*vectors, *(states[tier.layers] for tier in self.model.ladder.tiers[:-1]))
 
     def _vector(self, tier: Tier, hidden_state: Tensor, attention_mask: Tensor) -> Tensor:
         pooled = self.model.encoder.pool(hidden_state, attention_mask)
@@ -50,7 +52,9 @@ class _LadderGraph(nn.Module):
 def export_ladder(model: TieredEncoder) -> ir.Model:
     """Trace a model (loaded with eager attention) into one ONNX graph whose outputs are named after the tiers.
 
-    Inputs `input_ids` and `attention_mask`, (batch, tokens) int64; each output (batch, dim) float32, unit length.
+    Inputs `input_ids` and `attention_mask`, (batch, tokens) int64; outputs a vector of each tier, (batch, dim) float32,
+    unit length; then of each but the last the hidden state that the next layer reads, (batch, tokens, hidden), named
+    by `state_of`.
     """
     config = config_for(model.encoder.backbone.config)
     positions = model.encoder.backbone.config.max_position_embeddings - model.encoder.family.spare_positions
@@ -66,7 +70,7 @@ def export_ladder(model: TieredEncoder) -> ir.Model:
             dynamo=True,
             opset_version=OPSET,
             input_names=list(config.inputs),
-            output_names=[tier.name for tier in model.ladder],
+            output_names=[*(tier.name for tier in model.ladder), *map(state_of, model.ladder.tiers[:-1])],
             dynamic_shapes=shapes,
             verbose=False,
         )
@@ -93,10 +97,30 @@ def _readable_name(node: ir.Node) -> str:
     return str(scopes[-2]).removeprefix(_BACKBONE) if len(scopes) > 1 else str(node.name)
 
 
+def state_of(tier: Tier) -> str:
+    """What the hidden state at the end of a tier is called in a ladder's graph."""
+    return f"{tier.name}.state"
+
+
 def cut(model: ir.Model, tier: Tier) -> ir.Model:
     """The part of a ladder's graph that makes one tier's vectors, as a model of its own."""
-    graph = ir.convenience.extract(model.graph, [value.name for value in model.graph.inputs], [tier.name])
-    graph.name = tier.name
+    return _extract(model, tier.name, [value.name or "" for value in model.graph.inputs], [tier.name])
+
+
+def cut_step(model: ir.Model, ladder: Ladder, tier: Tier) -> ir.Model:
+    """The part that goes on from the tier before, the first from the token ids: to the tier's vectors and its state.
+
+    Inputs `input_ids`, `attention_mask` and, but for the first tier, the `state_of` the tier before.
+    """
+    place = ladder.tiers.index(tier)
+    inputs = [value.name or "" for value in model.graph.inputs] + [state_of(t) for t in ladder.tiers[:place][-1:]]
+    outputs = [tier.name] + [state_of(tier)] * (tier != ladder.top)
+    return _extract(model, f"{tier.name}.step", inputs, outputs)
+
+
+def _extract(model: ir.Model, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> ir.Model:
+    graph = ir.convenience.extract(model.graph, inputs, outputs)
+    graph.name = name
     one = ir.Model(graph, ir_version=model.ir_version, producer_name="edge-embed")
     IdentityEliminationPass()(one)
     RemoveUnusedNodesPass()(one)

@@ -1,6 +1,6 @@
 """Where things stand in a bundle."""
 
-from edge_embed_runtimes.manifest import Engine, Precision
+from edge_embed_runtimes.manifest import Engine, GraphRole, Precision
 from edge_embed_runtimes.tiers import Tier
 
 CANARIES_NAME = "canaries.json"
@@ -20,6 +20,11 @@ def weights_path(engine: Engine, precision: Precision) -> str:
     return f"{place(engine, precision)}/{WEIGHTS_NAME}"
 
 
-def graph_path(tier: Tier, engine: Engine, precision: Precision) -> str:
-    """The graph of one tier, relative to the bundle."""
-    return f"{place(engine, precision)}/{tier.name}{GRAPH_SUFFIX[engine]}"
+def graph_name(tier: Tier, role: GraphRole = "graph") -> str:
+    """What a tier's graph is called, or the one that goes on to it from the tier before."""
+    return tier.name if role == "graph" else f"{tier.name}.{role}"
+
+
+def graph_path(tier: Tier, engine: Engine, precision: Precision, role: GraphRole = "graph") -> str:
+    """That graph, relative to the bundle."""
+    return f"{place(engine, precision)}/{graph_name(tier, role)}{GRAPH_SUFFIX[engine]}"

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.graph import state_of
+from edge_embed_export.layout import graph_name
 from edge_embed_export.linear import HEAD_PREFIX
 from edge_embed_runtimes.engines import openvino as _first  # noqa: F401  # it keeps OpenVINO from reporting its use
 from edge_embed_runtimes.tiers import Ladder
@@ -18,6 +20,7 @@ from edge_embed_runtimes.tokenizer import Batch
 # isort: split
 import nncf
 import openvino
+import openvino.opset13 as opset
 from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
 _NO_SMOOTHING = -1
@@ -81,19 +84,36 @@ def compress(model: openvino.Model) -> openvino.Model:
 
 
 def write_tiers(model: openvino.Model, ladder: Ladder, folder: Path, *, half: bool = False) -> list[Path]:
-    """Write one `.xml` with a `.bin` of its own for each tier, the smallest first; returns the `.xml` paths.
+    """Write one `.xml` with a `.bin` of its own for each tier and for each step to it; returns the `.xml` paths.
 
     Args:
         half: store float weights as float16.
     """
-    results = {output.get_any_name(): output.get_node() for output in model.outputs}
-    paths = []
+    graphs = {tier.name: _cut(model, tier.name, [tier.name]) for tier in ladder}
+    start = None
     for tier in ladder:
-        one = openvino.Model([results[tier.name]], model.get_parameters(), tier.name)
-        path = folder / f"{tier.name}.xml"
-        openvino.save_model(one, path, compress_to_fp16=half)
-        paths.append(path)
+        name, outputs = graph_name(tier, "step"), [tier.name] + [state_of(tier)] * (tier != ladder.top)
+        graphs[name] = _cut(model.clone(), name, outputs, start)
+        start = state_of(tier)
+    paths = []
+    for name, one in graphs.items():
+        paths.append(folder / f"{name}.xml")
+        openvino.save_model(one, paths[-1], compress_to_fp16=half)
     return paths
+
+
+def _cut(model: openvino.Model, name: str, outputs: Sequence[str], start: str | None = None) -> openvino.Model:
+    """The part of a model that makes some outputs; from `start` on, an output that becomes an input."""
+    results = {output.get_any_name(): output.get_node() for output in model.outputs}
+    parameters = model.get_parameters()
+    if start is not None:
+        source = results[start].input_value(0)
+        given = opset.parameter(source.get_partial_shape(), np.float32, name=start)
+        given.output(0).set_names({start})
+        for reader in source.get_target_inputs():
+            reader.replace_source_output(given.output(0))
+        parameters = [*parameters, given]
+    return openvino.Model([results[output] for output in outputs], parameters, name)
 
 
 @contextmanager

@@ -45,7 +45,8 @@ def _vectors(model: ir.Model, batches: Sequence[Batch], scratch: Path) -> list[N
 
     path = save(model, scratch / "ranked.onnx")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs() if len(output.shape) == 2]  # the others are states
     runs = [
-        session.run(None, {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}) for batch in batches
+        session.run(names, {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}) for batch in batches
     ]
     return [np.concatenate(parts) for parts in zip(*runs, strict=True)]

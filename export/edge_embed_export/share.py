@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 import onnx_ir as ir
 
-from edge_embed_export.graph import cut
-from edge_embed_export.layout import GRAPH_SUFFIX, WEIGHTS_NAME
+from edge_embed_export.graph import cut, cut_step
+from edge_embed_export.layout import GRAPH_SUFFIX, WEIGHTS_NAME, graph_name
 from edge_embed_runtimes.tiers import Ladder
 
 PAGE = 4096
@@ -43,20 +43,21 @@ class SharedWeights:
 
 
 def write_onnx(model: ir.Model, ladder: Ladder, folder: Path) -> dict[str, int]:
-    """Write one `.onnx` for each tier of a ladder's graph, and the weights file they share.
+    """Write one `.onnx` for each tier of a ladder's graph, one for each step to it, and the weights file they share.
 
     Returns:
-        Tier name to how many bytes of the weights file its graph reads.
+        Name of a graph's file to how many bytes of the weights file it reads.
     """
     folder.mkdir()
     with (folder / WEIGHTS_NAME).open("wb") as file:
         weights = SharedWeights(file)
-        tiers = {tier.name: cut(model, tier) for tier in ladder}
+        graphs = {tier.name: cut(model, tier) for tier in ladder}
+        graphs |= {graph_name(tier, "step"): cut_step(model, ladder, tier) for tier in ladder}
         reads = {
             name: sum(_point_into(value, weights, folder) for value in one.graph.initializers.values())
-            for name, one in tiers.items()
+            for name, one in graphs.items()
         }
-    for name, one in tiers.items():
+    for name, one in graphs.items():
         ir.save(one, folder / f"{name}{GRAPH_SUFFIX['onnx']}")
     return reads
 
@@ -67,7 +68,7 @@ def write_openvino(xml_files: Sequence[Path], folder: Path) -> dict[str, int]:
     Names that OpenVINO made up count what the process has made so far; here they count the layers of the graph.
 
     Returns:
-        Tier name (the stem of its file) to how many bytes of the weights file it reads.
+        Name of a graph's file to how many bytes of the weights file it reads.
     """
     folder.mkdir()
     reads: dict[str, int] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge_embed_runtimes.errors import BundleDamaged, BundleError, BundleNotFound
-from edge_embed_runtimes.manifest import MANIFEST_NAME, BundleFile, Engine, Manifest, Precision
+from edge_embed_runtimes.manifest import MANIFEST_NAME, BundleFile, Engine, GraphRole, Manifest, Precision
 from edge_embed_runtimes.tiers import Tier
 
 Verify = Literal["always", "never"]
@@ -58,17 +58,17 @@ class Bundle:
             raise BundleDamaged(f"{path} can't be read ({error.strerror}): copy or export it again") from error
         return path
 
-    def graph(self, tier: Tier, engine: Engine, precision: Precision) -> Path:
-        """The checked path of one tier's graph, its weights file checked with it.
+    def graph(self, tier: Tier, engine: Engine, precision: Precision, role: GraphRole = "graph") -> Path:
+        """The checked path of one tier's graph, or of the step to it, its weights file checked with it.
 
         Raises:
             BundleError: the bundle has no such graph.
             BundleDamaged: the content is not what was exported.
         """
-        entry = self.manifest.graph(tier, engine, precision)
+        entry = self.manifest.graph(tier, engine, precision, role)
         if entry is None:
             have = sorted({f"{f.engine} {f.precision}" for f in self.manifest.by_role("graph")})
-            raise BundleError(f"{self.path} has no {engine} {precision} graph of {tier}: it has {', '.join(have)}")
+            raise BundleError(f"{self.path} has no {engine} {precision} {role} of {tier}: it has {', '.join(have)}")
         self.weights(engine, precision)
         return self.file(entry)
 
@@ -79,9 +79,9 @@ class Bundle:
                 return self.file(entry)
         raise BundleDamaged(f"{self.path} has no weights for {engine} {precision}: export it again")
 
-    def content_of(self, tier: Tier, engine: Engine, precision: Precision) -> str:
-        """The hashes of one tier's graph and of its weights file."""
-        files = [self.manifest.graph(tier, engine, precision), *self.manifest.by_role("weights")]
+    def content_of(self, tier: Tier, engine: Engine, precision: Precision, role: GraphRole = "graph") -> str:
+        """The hashes of one tier's graph, or of the step to it, and of its weights file."""
+        files = [self.manifest.graph(tier, engine, precision, role), *self.manifest.by_role("weights")]
         return " ".join(file.sha256 for file in files if file and (file.engine, file.precision) == (engine, precision))
 
     def alone_bytes(self, tier: Tier, engine: Engine, precision: Precision) -> int:

@@ -23,6 +23,7 @@ from edge_embed_runtimes.opening import Setup, Wishes, set_up
 from edge_embed_runtimes.options import against
 from edge_embed_runtimes.outputs import Dtype, Values, check_dtype, convert, unit_length
 from edge_embed_runtimes.policy import Budget, Choice, settle
+from edge_embed_runtimes.refining import Refinable, Stepper
 from edge_embed_runtimes.running import OnChoice, Runner, Track
 from edge_embed_runtimes.tiers import Ladder, Tier
 from edge_embed_runtimes.tokenizer import LONG_TEXTS, LongTexts, TextCut, Tokenizer, Tokens, check_texts, pack
@@ -50,6 +51,7 @@ class Embedder:
         self._runner = runner
         self._tokenizer = tokenizer
         self._manifest = manifest
+        self._stepper = Stepper(setup.steps, manifest.ladder, manifest.space)
         self._track = runner.start(setup.options)
         self._tracks: dict[tuple[Tier, int], Track] = {}
         self._lock = threading.Lock()
@@ -226,6 +228,41 @@ class Embedder:
             vectors = unit_length(vectors[:, :kept])
         return VectorSet(vectors, choice.tier, self.space, kept)
 
+    def begin(self, texts: Sequence[str], *, tier: Tier | str | None = None) -> Refinable:
+        """Vectors of a few texts that `refine` can raise to a larger tier later; texts that are too long are cut.
+
+        Args:
+            tier: the tier to begin with; None for the one that runs.
+
+        Raises:
+            TextError, EngineError: see `encode`.
+        """
+        self._check_usable()
+        choice = self._runner.choice(self._track) if tier is None else self._choice_of(self._find(tier))
+        tokens = self._tokenizer.tokenize(texts)
+        if tokens.cut:
+            self._warn(tokens.cut, len(texts))
+        return self._stepper.begin(pack(tokens.ids, pad_id=self._tokenizer.pad_id), len(tokens.ids), choice.graph)
+
+    def refine(self, first: Refinable, *, to: Tier | str, rows: Sequence[int] | None = None) -> Refinable:
+        """Go on from a smaller tier's vectors to a larger one's, at the cost of the layers between them.
+
+        The result is what the larger tier itself would give, to 1e-6.
+
+        Args:
+            first: what `begin` or `refine` gave.
+            rows: which texts, in the order wanted; None for all.
+
+        Raises:
+            LadderError: no larger tier of that name.
+            SpaceMismatch: they are of another bundle.
+            TextError: rows that are not there.
+        """
+        self._check_usable()
+        if first.vectors.space != self.space:
+            raise SpaceMismatch(f"vectors of space {first.vectors.space!r} can't go on in {self.space!r}")
+        return self._stepper.refine(first, self._find(to), rows)
+
     def stream(
         self,
         texts: Iterable[str],
@@ -271,6 +308,7 @@ class Embedder:
         self._closed = True
         if os.getpid() == self._process:
             self._runner.close()
+            self._stepper.close()
 
     def __enter__(self) -> "Embedder":
         return self

@@ -16,19 +16,21 @@ MANIFEST_NAME = "manifest.json"
 
 Engine = Literal["onnx", "openvino"]
 Precision = Literal["int8", "fp16", "fp32"]
-Role = Literal["graph", "weights", "tokenizer", "canaries", "card"]
+GraphRole = Literal["graph", "step"]
+Role = Literal["graph", "step", "weights", "tokenizer", "canaries", "card"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ROLES: tuple[Role, ...] = get_args(Role)
+GRAPH_ROLES: tuple[GraphRole, ...] = get_args(GraphRole)
 
 
 @dataclass(frozen=True, slots=True)
 class BundleFile:
     """One file of a bundle; `path` is relative to the bundle and stays inside it.
 
-    A graph names its tier, engine and precision, and how many bytes of the weights file it reads; a weights file its
-    engine and precision.
+    A graph names its tier, engine and precision, and how many bytes of the weights file it reads; so does a step, the
+    graph that goes on to a tier from the state of the one before. A weights file names its engine and precision.
     """
 
     path: str
@@ -224,9 +226,9 @@ class Manifest:
         if type(self.max_tokens) is not int or self.max_tokens < 1:
             raise BundleDamaged(f"the manifest's max_tokens is {self.max_tokens!r}: it must be a whole number above 0")
 
-    def graph(self, tier: Tier, engine: Engine, precision: Precision) -> BundleFile | None:
-        """The graph of one tier; None where the bundle has none for this engine and precision."""
-        wanted = ("graph", tier.name, engine, precision)
+    def graph(self, tier: Tier, engine: Engine, precision: Precision, role: GraphRole = "graph") -> BundleFile | None:
+        """The graph of one tier, or of the step to it; None where there is none for this engine and precision."""
+        wanted = (role, tier.name, engine, precision)
         return next((f for f in self.files if (f.role, f.tier, f.engine, f.precision) == wanted), None)
 
     def by_role(self, role: Role) -> tuple[BundleFile, ...]:

@@ -10,7 +10,7 @@ from edge_embed_runtimes.device.measure import Graph
 from edge_embed_runtimes.device.opening import open_graph
 from edge_embed_runtimes.device.probe import usable_threads
 from edge_embed_runtimes.device.profile import DeviceProfile, Plan, profile_bundle
-from edge_embed_runtimes.engines import Session
+from edge_embed_runtimes.engines import Computing, Session
 from edge_embed_runtimes.errors import EngineError
 from edge_embed_runtimes.manifest import Engine, Precision
 from edge_embed_runtimes.options import list_options, with_costs
@@ -38,7 +38,8 @@ class Setup:
 
     options: Sequence[Option]
     profile: DeviceProfile | None
-    pool: SessionPool
+    pool: SessionPool[Session]
+    steps: SessionPool[Computing]
 
 
 def set_up(
@@ -80,7 +81,13 @@ def set_up(
                 raise
         return session
 
-    return Setup(with_costs(options, profile, budget.tokens), profile, SessionPool(open_checked))
+    def open_step(graph: Graph) -> Computing:
+        name, engine, precision = graph
+        tier = bundle.manifest.ladder.find(name)
+        return open_graph(bundle, tier, engine, precision, device=wishes.device, threads=threads, role="step")
+
+    steps = SessionPool(open_step, keep=len(bundle.manifest.ladder))
+    return Setup(with_costs(options, profile, budget.tokens), profile, SessionPool(open_checked), steps)
 
 
 def _check(session: Session, canaries: Canaries, bundle: Bundle, graph: Graph) -> None:

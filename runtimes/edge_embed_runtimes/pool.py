@@ -4,20 +4,23 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 from edge_embed_runtimes.device.measure import Graph
 from edge_embed_runtimes.engines import Session, closed_error
 
+S = TypeVar("S", bound=Session)
 
-class _Entry:
+
+class _Entry(Generic[S]):
     """A session, and how many calls use it now."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: S) -> None:
         self.session = session
         self.leases = 0
 
 
-class SessionPool:
+class SessionPool(Generic[S]):
     """Opens each graph once, when it is first needed.
 
     Args:
@@ -25,16 +28,16 @@ class SessionPool:
         keep: how many sessions stay open; one in use is never closed.
     """
 
-    def __init__(self, open_graph: Callable[[Graph], Session], *, keep: int = 2) -> None:
+    def __init__(self, open_graph: Callable[[Graph], S], *, keep: int = 2) -> None:
         self._open_graph = open_graph
         self._keep = keep
-        self._entries: OrderedDict[Graph, _Entry] = OrderedDict()
+        self._entries: OrderedDict[Graph, _Entry[S]] = OrderedDict()
         self._lock = threading.Lock()
         self._opening = threading.Lock()
         self._closed = False
 
     @contextmanager
-    def lease(self, graph: Graph) -> Iterator[Session]:
+    def lease(self, graph: Graph) -> Iterator[S]:
         """The session of a graph, which stays open until the end of the block.
 
         Raises:
@@ -62,7 +65,7 @@ class SessionPool:
             self._closed = True
             self._shrink()
 
-    def _take(self, graph: Graph) -> _Entry | None:
+    def _take(self, graph: Graph) -> _Entry[S] | None:
         with self._lock:
             if self._closed:
                 raise closed_error()
@@ -72,7 +75,7 @@ class SessionPool:
                 self._entries.move_to_end(graph)
             return entry
 
-    def _open(self, graph: Graph) -> _Entry:
+    def _open(self, graph: Graph) -> _Entry[S]:
         entry = _Entry(self._open_graph(graph))
         with self._lock:
             entry.leases = 1

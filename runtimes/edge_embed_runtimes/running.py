@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_embed_runtimes.device.measure import Graph
 from edge_embed_runtimes.device.probe import PowerState, read_power
 from edge_embed_runtimes.device.profile import DeviceProfile
+from edge_embed_runtimes.engines import Session
 from edge_embed_runtimes.errors import EdgeEmbedError, EngineError, NoTierFits
 from edge_embed_runtimes.governor import DWELL_S, Governor
 from edge_embed_runtimes.policy import Budget, Choice, Option
@@ -57,7 +58,7 @@ class Runner:
 
     def __init__(
         self,
-        pool: SessionPool,
+        pool: SessionPool[Session],
         budget: Budget,
         *,
         profile: DeviceProfile | None = None,

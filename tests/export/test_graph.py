@@ -13,7 +13,7 @@ import torch
 from edge_embed.model.checkpoint import load_checkpoint
 from edge_embed.model.encoder import load_encoder
 from edge_embed.model.tiered import TieredEncoder
-from edge_embed_export.graph import HEAD_PREFIX, OPSET, cut, export_ladder, save
+from edge_embed_export.graph import HEAD_PREFIX, OPSET, cut, cut_step, export_ladder, save, state_of
 from edge_embed_runtimes.tiers import parse_ladder
 
 LONGEST = 64
@@ -95,11 +95,15 @@ def test_what_stands_at_padding_changes_nothing(traced):
 def test_the_ladders_inputs_and_outputs(traced):
     graph = traced.graph.graph
     assert [value.name for value in graph.inputs] == ["input_ids", "attention_mask"]
-    assert [value.name for value in graph.outputs] == [tier.name for tier in traced.model.ladder]
-    for value, tier in zip(graph.outputs, traced.model.ladder, strict=True):
+    tiers = traced.model.ladder.tiers
+    assert [value.name for value in graph.outputs] == [*(tier.name for tier in tiers), *map(state_of, tiers[:-1])]
+    for value, tier in zip(graph.outputs[: len(tiers)], tiers, strict=True):
         assert value.dtype == ir.DataType.FLOAT
         assert value.shape[1] == tier.dim
         assert not isinstance(value.shape[0], int)
+    for value in graph.outputs[len(tiers) :]:
+        assert value.dtype == ir.DataType.FLOAT
+        assert len(value.shape) == 3 and value.shape[2] == traced.model.encoder.hidden
     assert traced.graph.opset_imports == {"": OPSET}
 
 
@@ -151,7 +155,7 @@ def reachable(output: ir.Value) -> tuple[set[tuple[str, str]], set[str]]:
 
 def test_a_cut_is_exactly_what_its_tier_needs(traced):
     before = len(traced.graph.graph)
-    for value, tier in zip(traced.graph.graph.outputs, traced.model.ladder, strict=True):
+    for value, tier in zip(traced.graph.graph.outputs, traced.model.ladder, strict=False):  # states follow
         one = cut(traced.graph, tier)
         nodes, constants = reachable(value)
         assert {(node.op_type, node.name) for node in one.graph} == nodes
@@ -162,6 +166,25 @@ def test_a_cut_is_exactly_what_its_tier_needs(traced):
         layers = {name.split(".")[2] for _, name in nodes if name.startswith("encoder.layer.")}
         assert layers == {str(layer) for layer in range(tier.layers)}
     assert len(traced.graph.graph) == before
+
+
+def test_steps_hold_every_layer_once_and_go_on_exactly(traced, tmp_path):
+    ladder, feeds = (
+        traced.model.ladder,
+        dict(zip(("input_ids", "attention_mask"), texts(5, 20, padded=True), strict=True)),
+    )
+    expected = {tier.name: traced.run(tier.name, *feeds.values()) for tier in ladder}
+    seen: list[str] = []
+    for tier in ladder:
+        step = cut_step(traced.graph, ladder, tier)
+        seen += sorted({node.name.split(".")[2] for node in step.graph if node.name.startswith("encoder.layer.")})
+        session = onnxruntime.InferenceSession(str(save(step, tmp_path / f"{tier.name}.onnx")))
+        given = {value.name: feeds[value.name] for value in session.get_inputs()}
+        found = dict(zip([value.name for value in session.get_outputs()], session.run(None, given), strict=True))
+        np.testing.assert_allclose(found.pop(tier.name), expected[tier.name], atol=1e-6, rtol=0)
+        assert list(found) == ([] if tier == ladder.top else [state_of(tier)])
+        feeds |= found
+    assert seen == [str(layer) for layer in range(ladder.top.layers)]
 
 
 def test_save_puts_the_weights_beside_the_graph(traced, tmp_path):

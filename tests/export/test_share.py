@@ -133,7 +133,8 @@ def test_the_manifest_says_how_much_each_graph_reads(written, tiny_bundle):
 
 def test_there_are_real_files_only(written):
     names = {path.name for path in written.folder.iterdir()}
-    assert names == {"weights.bin", *(f"{tier.name}{SUFFIX[written.engine]}" for tier in written.ladder)}
+    graphs = {f"{tier.name}{kind}{SUFFIX[written.engine]}" for tier in written.ladder for kind in ("", ".step")}
+    assert names == {"weights.bin", *graphs}
     for path in written.folder.iterdir():
         assert path.is_file()
         assert not path.is_symlink()
@@ -163,7 +164,11 @@ def two_tiers() -> ir.Model:
         for name, shape in {"table": (50, 32), "first": (32, 32), "second": (32, 32), "bias": (32,)}.items()
     }
     arrays["same"] = arrays["first"].copy()
-    return ir.from_onnx_text(TWO_TIERS, [ir.tensor(array, name=name) for name, array in arrays.items()])
+    model = ir.from_onnx_text(TWO_TIERS, [ir.tensor(array, name=name) for name, array in arrays.items()])
+    state = model.graph[1].outputs[0]
+    state.name = "demi.state"  # the text form has no dots
+    model.graph.outputs.append(state)
+    return model
 
 
 def test_write_onnx_stores_equal_tensors_of_other_names_once(two_tiers, tmp_path):

@@ -78,5 +78,5 @@ def test_a_bundle_holds_ranges_and_grades(tiny_bundle):
 def test_a_bundles_grades_are_near_one_or_of_signs(tiny_bundle, dtype):
     for grade in Bundle(tiny_bundle).manifest.passport.outputs:
         if grade.dtype == dtype:
-            assert grade.cosine_mean > (0.5 if dtype == "bits" else 0.999)
+            assert grade.cosine_mean > (0.3 if dtype == "bits" else 0.999)
             assert grade.score is not None and grade.float_score is not None

@@ -75,7 +75,7 @@ def embedder(world, wordpiece, bundle_folder, make_cost):
             )
             for tier in LADDER
         ]
-        setup = Setup(options, None, SessionPool(world.open))
+        setup = Setup(options, None, SessionPool(world.open), SessionPool(world.open))
         runner = Runner(
             setup.pool, budget, profile=FakeProfile(), power=lambda: world.power, clock=lambda: world.now,
             on_choice=world.told.append, **more,

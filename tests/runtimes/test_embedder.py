@@ -58,7 +58,12 @@ def session() -> CountingSession:
 
 @pytest.fixture
 def fake(session, wordpiece, bundle_folder) -> Embedder:
-    setup = Setup([Option(LADDER.find("short"), "onnx", "int8")], None, SessionPool(lambda _: session))
+    setup = Setup(
+        [Option(LADDER.find("short"), "onnx", "int8")],
+        None,
+        SessionPool(lambda _: session),
+        SessionPool(lambda _: session),
+    )
     manifest = Bundle(bundle_folder).manifest
     return Embedder(setup, Runner(setup.pool, Budget()), Tokenizer(wordpiece, max_tokens=16), manifest)
 

@@ -43,7 +43,7 @@ def embedder(wordpiece, bundle_folder, make_cost):
             for tier in LADDER
         ]
         opener = sessions or (lambda graph: FakeSession(LADDER.find(graph[0]).dim))
-        setup = Setup(options, None, SessionPool(opener))
+        setup = Setup(options, None, SessionPool(opener), SessionPool(opener))
         manifest = Bundle(bundle_folder).manifest
         manifest = replace(manifest, passport=replace(manifest.passport, cross=cross), **change)
         runner = Runner(setup.pool, budget or Budget())

@@ -1,10 +1,10 @@
 """The seam between a graph and whatever runs it: `Session`, two methods."""
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,23 @@ class Session(Protocol):
         """Give the memory back; a second call does nothing."""
 
 
+class Computing(Session, Protocol):
+    """A session of any graph: more inputs and outputs than a text's tokens and vectors."""
+
+    def compute(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """Every output, in the graph's order; of the inputs those are taken that the graph has.
+
+        Args:
+            inputs: `attention_mask` (batch, tokens) int64 among them; the others begin with the same two axes.
+
+        Raises:
+            EngineError: see `Session.run`.
+        """
+
+
 def open_session(
     graph: Path, weights: Path, engine: Engine, *, device: str = "CPU", threads: int = 1, key: str | None = None
-) -> Session:
+) -> Computing:
     """Load a graph.
 
     Args:

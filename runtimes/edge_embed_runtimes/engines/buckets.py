@@ -5,7 +5,9 @@ Nobody here had an NPU: on the CPU this is tested to give what the graph gives w
 
 import logging
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -46,17 +48,33 @@ class BucketSession:
     def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Session.run`."""
         check_shapes(input_ids, attention_mask)
-        with self._lock:
-            return np.stack(
-                [self._run_one(ids[mask == 1]) for ids, mask in zip(input_ids, attention_mask, strict=True)]
-            )
+        return self.compute({"input_ids": input_ids, "attention_mask": attention_mask})[0]
 
-    def _run_one(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        tokens = bucket_of(len(ids))
-        padded, mask = np.zeros((1, tokens), dtype=np.int64), np.zeros((1, tokens), dtype=np.int64)
-        padded[0, : len(ids)], mask[0, : len(ids)] = ids, 1
-        vector: NDArray[np.float32] = infer(self._request(tokens), padded, mask)[0]
-        return vector
+    def compute(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """See `edge_embed_runtimes.engines.Computing.compute`."""
+        kept = inputs["attention_mask"] == 1
+        with self._lock:
+            found = [
+                self._run_one({name: array[row, kept[row]] for name, array in inputs.items()})
+                for row in range(len(kept))
+            ]
+        outputs = [np.zeros((*kept.shape, part.shape[1]), dtype=np.float32) for part in found[0][1:]]
+        for row, (_, *states) in enumerate(found):
+            for whole, state in zip(outputs, states, strict=True):
+                whole[row, kept[row]] = state[: kept[row].sum()]
+        return [np.stack([vector for vector, *_ in found]), *outputs]
+
+    def _run_one(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """The outputs for one text without padding, whose states still are as long as its bucket."""
+        length = len(inputs["attention_mask"])
+        tokens = bucket_of(length)
+        request = self._request(tokens)
+        padded = {}
+        for given in request.model_inputs:
+            array = inputs[given.get_any_name()]
+            padded[given.get_any_name()] = np.zeros((1, tokens, *array.shape[1:]), dtype=array.dtype)
+            padded[given.get_any_name()][0, :length] = array
+        return [output[0] for output in infer(request, padded)]
 
     def _request(self, tokens: int) -> openvino.InferRequest:
         if self._requests is None:
@@ -64,7 +82,10 @@ class BucketSession:
         if tokens not in self._requests:
             model = self._core.read_model(str(self._graph), str(self._weights))
             try:
-                model.reshape({name: openvino.PartialShape([1, tokens]) for name in ("input_ids", "attention_mask")})
+                free = {given: given.get_partial_shape() for given in model.inputs}
+                model.reshape(
+                    {given: openvino.PartialShape([1, tokens, *list(shape)[2:]]) for given, shape in free.items()}
+                )
             except RuntimeError as error:
                 raise EngineError(f"{self._graph} can't be shaped for {tokens} tokens: {error}") from error
             self._requests[tokens] = compile_model(

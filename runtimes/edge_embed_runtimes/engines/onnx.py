@@ -3,7 +3,9 @@
 On the CPU this is tested; with its other providers it was never run here, on hardware that needs them.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -64,19 +66,26 @@ class OnnxSession:
             )
         except Exception as error:  # its errors derive from Exception alone
             raise EngineError(f"ONNX Runtime {VERSION} can't load {graph} on {device}: {error}") from error
+        self._inputs = [given.name for given in self._session.get_inputs()]
         if PROVIDERS[device] not in self._session.get_providers():
             raise EngineError(f"ONNX Runtime {VERSION} fell back from {device} to the CPU: its driver may be missing")
 
     def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Session.run`."""
+        return self.compute({"input_ids": input_ids, "attention_mask": attention_mask})[0]
+
+    def compute(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """See `edge_embed_runtimes.engines.Computing.compute`."""
         session = self._session
         if session is None:
             raise closed_error()
+        wanted = inputs if len(inputs) == len(self._inputs) else {name: inputs[name] for name in self._inputs}
         try:
-            (vectors,) = session.run(None, {"input_ids": input_ids, "attention_mask": attention_mask})
+            outputs: list[NDArray[np.float32]] = session.run(None, wanted)
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed on input of shape {input_ids.shape}: {error}") from error
-        return np.asarray(vectors, dtype=np.float32)
+            shape = inputs["attention_mask"].shape
+            raise EngineError(f"ONNX Runtime failed on input of shape {shape}: {error}") from error
+        return outputs
 
     def close(self) -> None:
         """See `Session.close`."""

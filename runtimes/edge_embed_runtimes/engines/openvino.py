@@ -2,7 +2,9 @@
 
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,19 +58,18 @@ def check_shapes(input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
         raise EngineError(f"input of shapes {input_ids.shape} and {attention_mask.shape}: expected (batch, tokens)")
 
 
-def infer(
-    request: openvino.InferRequest, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """The vectors (batch, dim) of two contiguous arrays (batch, tokens).
+def infer(request: openvino.InferRequest, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+    """The outputs for contiguous arrays.
 
     Raises:
         EngineError: OpenVINO failed.
     """
     try:
-        request.infer({"input_ids": input_ids, "attention_mask": attention_mask}, share_inputs=True)
+        request.infer(inputs, share_inputs=True)
     except Exception as error:
-        raise EngineError(f"OpenVINO failed on input of shape {input_ids.shape}: {error}") from error
-    return np.array(request.get_output_tensor(0).data, dtype=np.float32)
+        shape = inputs["attention_mask"].shape
+        raise EngineError(f"OpenVINO failed on input of shape {shape}: {error}") from error
+    return [np.array(tensor.data, dtype=np.float32) for tensor in request.output_tensors]
 
 
 class OpenVinoSession:
@@ -84,27 +85,37 @@ class OpenVinoSession:
         self._compiled: openvino.CompiledModel | None = compile_model(
             core, model, graph, device=device, threads=threads
         )
+        self._inputs = [given.get_any_name() for given in self._compiled.inputs]
         self._requests = threading.local()
 
     def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Session.run`."""
         check_shapes(input_ids, attention_mask)
-        groups = _alike(attention_mask)
-        vectors = [self._infer(input_ids[rows, :tokens], attention_mask[rows, :tokens]) for rows, tokens in groups]
-        if len(groups) == 1:
-            return vectors[0]
-        whole = np.empty((len(input_ids), vectors[0].shape[1]), dtype=np.float32)
-        for (rows, _), part in zip(groups, vectors, strict=True):
-            whole[rows] = part
-        return whole
+        return self.compute({"input_ids": input_ids, "attention_mask": attention_mask})[0]
 
-    def _infer(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    def compute(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """See `edge_embed_runtimes.engines.Computing.compute`."""
+        mask = inputs["attention_mask"]
+        groups = _alike(mask)
+        if len(groups) == 1:
+            return self._infer({name: inputs[name][:, : groups[0][1]] for name in self._inputs})
+        wholes: list[NDArray[np.float32]] = []
+        for rows, tokens in groups:
+            parts = self._infer({name: inputs[name][rows, :tokens] for name in self._inputs})
+            for place, part in enumerate(parts):
+                if place == len(wholes):
+                    shape = (len(mask), part.shape[1]) if part.ndim == 2 else (*mask.shape, part.shape[2])
+                    wholes.append(np.zeros(shape, dtype=np.float32))
+                wholes[place][(rows,) if part.ndim == 2 else (rows, slice(tokens))] = part
+        return wholes
+
+    def _infer(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         if self._compiled is None:
             raise closed_error()
         request = getattr(self._requests, "mine", None)
         if request is None:
             request = self._requests.mine = self._compiled.create_infer_request()
-        return infer(request, np.ascontiguousarray(input_ids), np.ascontiguousarray(attention_mask))
+        return infer(request, {name: np.ascontiguousarray(array) for name, array in inputs.items()})
 
     def close(self) -> None:
         """See `Session.close`."""

@@ -1,0 +1,142 @@
+"""A larger tier goes on from the hidden states of a smaller one, and pays for the missing layers alone."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_runtimes.device.measure import Graph
+from edge_embed_runtimes.engines import Computing
+from edge_embed_runtimes.errors import LadderError, TextError
+from edge_embed_runtimes.manifest import Engine, Precision
+from edge_embed_runtimes.pool import SessionPool
+from edge_embed_runtimes.tiers import Ladder, Tier
+from edge_embed_runtimes.tokenizer import Batch
+from edge_embed_runtimes.vectors import VectorSet
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Texts that ran together.
+
+    Attributes:
+        batch: their tokens; `rows` are rows of the vectors.
+        state: (batch, tokens, hidden) float32 at the end of the tier; None at the end of the largest.
+    """
+
+    batch: Batch
+    state: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refinable:
+    """Vectors of texts that a larger tier can go on from.
+
+    It holds 4 bytes for each token and hidden dimension: 50 kB for a text of 32 tokens and an encoder of 384.
+
+    Attributes:
+        vectors: as `encode_documents` gives them, float32.
+    """
+
+    vectors: VectorSet
+    engine: Engine
+    precision: Precision
+    parts: tuple[Part, ...]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+class Stepper:
+    """Runs the steps of a ladder one after the other.
+
+    Args:
+        pool: opens the step to a tier; its sessions are `Computing`.
+    """
+
+    def __init__(self, pool: SessionPool[Computing], ladder: Ladder, space: str) -> None:
+        self._pool = pool
+        self._ladder = ladder
+        self._space = space
+
+    def begin(self, batches: Iterable[Batch], count: int, graph: Graph) -> Refinable:
+        """Run texts from their tokens to a tier.
+
+        Args:
+            count: how many texts.
+            graph: the tier, engine and precision.
+        """
+        name, engine, precision = graph
+        tier = self._ladder.find(name)
+        return self._run([Part(batch, None) for batch in batches], count, None, tier, engine, precision)
+
+    def refine(self, first: Refinable, to: Tier, rows: Sequence[int] | None = None) -> Refinable:
+        """Go on to a larger tier.
+
+        Args:
+            rows: which texts, in the order wanted; None for all.
+
+        Raises:
+            LadderError: the tier is not larger.
+            TextError: a row that is not there.
+        """
+        before = first.vectors.tier
+        if to.layers <= before.layers:
+            raise LadderError(f"{to} is not larger than {before}: refine goes up the ladder only")
+        parts, count = (first.parts, len(first)) if rows is None else (_take(first, rows), len(rows))
+        return self._run(parts, count, before, to, first.engine, first.precision)
+
+    def close(self) -> None:
+        """Close all steps."""
+        self._pool.close()
+
+    def _run(
+        self,
+        parts: Sequence[Part],
+        count: int,
+        before: Tier | None,
+        to: Tier,
+        engine: Engine,
+        precision: Precision,
+    ) -> Refinable:
+        vectors = np.empty((count, to.dim), dtype=np.float32)
+        done = list[Part]()
+        for part in parts:
+            state, last = part.state, before
+            for tier in self._between(before, to):
+                inputs: dict[str, NDArray[Any]] = {
+                    "input_ids": part.batch.input_ids,
+                    "attention_mask": part.batch.attention_mask,
+                }
+                if last is not None and state is not None:
+                    inputs[f"{last.name}.state"] = state
+                with self._pool.lease((tier.name, engine, precision)) as step:
+                    found, *rest = step.compute(inputs)
+                state, last = (rest[0] if rest else None), tier
+            vectors[part.batch.rows] = found
+            done.append(Part(part.batch, state))
+        return Refinable(VectorSet(vectors, to, self._space, to.dim), engine, precision, tuple(done))
+
+    def _between(self, before: Tier | None, to: Tier) -> list[Tier]:
+        least = before.layers if before else 0
+        return [tier for tier in self._ladder if least < tier.layers <= to.layers]
+
+
+def _take(first: Refinable, rows: Sequence[int]) -> list[Part]:
+    """Some texts, renumbered in the order in which they are wanted."""
+    wanted = {int(row): place for place, row in enumerate(rows)}
+    if len(wanted) < len(rows) or not wanted.keys() <= set(range(len(first))):
+        raise TextError(f"rows {list(rows)[:8]}: allowed are different rows of 0 to {len(first) - 1}")
+    parts = list[Part]()
+    for part in first.parts:
+        kept = [place for place, row in enumerate(part.batch.rows) if int(row) in wanted]
+        if kept:
+            batch = part.batch
+            tokens = int(batch.attention_mask[kept].sum(1).max())
+            ids, mask = batch.input_ids[kept, :tokens], batch.attention_mask[kept, :tokens]
+            places = np.array([wanted[int(row)] for row in batch.rows[kept]], dtype=np.int64)
+            state = None if part.state is None else part.state[kept, :tokens]
+            parts.append(replace(part, batch=Batch(places, ids, mask), state=state))
+    return parts
