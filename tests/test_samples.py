@@ -43,6 +43,27 @@ def test_embed(run_sample, tiny_bundle):
         assert row.split()[place] == "1.00"
 
 
+@pytest.mark.filterwarnings("ignore::edge_embed_runtimes.tokenizer.TextCut")
+def test_search(run_sample, tiny_bundle):
+    for margin, count in ((0.0, 0), (3.0, 4)):
+        first, *answers = run_sample("search.py", tiny_bundle, "--margin", margin).split("\n\n")
+        assert f"; {count} queries went on to it" in first
+        assert len(answers) == 4
+        assert all((" by tall: " if count else " by demi: ") in answer for answer in answers)
+
+
+def test_on_battery(run_sample, tiny_bundle):
+    out = run_sample("on_battery.py", tiny_bundle, "--floor", 0.001)
+    assert [line for line in out.splitlines() if line and not line.startswith(" ")] == [
+        out.splitlines()[0],
+        "mains",
+        "battery at 80 %",
+        "battery at 15 %",
+        "mains at 15 %",
+    ]
+    assert out.count("  a query of ") == 4
+
+
 def test_pick_a_tier(run_sample, tiny_bundle, tmp_path):
     bundle = Bundle(tiny_bundle)
     graphs = [(tier.name, "onnx", "int8") for tier in bundle.manifest.ladder]

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from edge_embed_runtimes.bundle import Bundle, Verify
 from edge_embed_runtimes.device.probe import PowerState
 from edge_embed_runtimes.device.profile import DeviceProfile
-from edge_embed_runtimes.errors import BundleNotFound, EngineError, NoTierFits, SpaceMismatch, TextError
+from edge_embed_runtimes.engines import LANES
+from edge_embed_runtimes.errors import BundleNotFound, EngineError, LadderError, NoTierFits, SpaceMismatch, TextError
+from edge_embed_runtimes.governor import DWELL_S
 from edge_embed_runtimes.manifest import Engine, Manifest, Precision
 from edge_embed_runtimes.opening import Setup, Wishes, set_up
 from edge_embed_runtimes.options import against
@@ -26,7 +28,7 @@ from edge_embed_runtimes.policy import Budget, Choice, settle
 from edge_embed_runtimes.refining import Refinable, Stepper
 from edge_embed_runtimes.running import OnChoice, Runner, Track
 from edge_embed_runtimes.tiers import Ladder, Tier
-from edge_embed_runtimes.tokenizer import LONG_TEXTS, LongTexts, TextCut, Tokenizer, Tokens, check_texts, pack
+from edge_embed_runtimes.tokenizer import LONG_TEXTS, Batch, LongTexts, TextCut, Tokenizer, Tokens, check_texts, pack
 from edge_embed_runtimes.vectors import VectorSet
 
 log = logging.getLogger("edge_embed")
@@ -72,6 +74,7 @@ class Embedder:
         threads: int | None = None,
         verify: Verify = "always",
         adapt: bool = True,
+        dwell_s: float = DWELL_S,
         on_choice: OnChoice | None = None,
     ) -> "Embedder":
         """Open a bundle. What is named here is kept; the rest is chosen.
@@ -91,6 +94,7 @@ class Embedder:
                 `"never"` trusts the folder and the device.
             adapt: choose again, between two calls, when the power state changes or calls take longer than the profile
                 says. A budget without limits never changes its mind.
+            dwell_s: a choice is kept at least this long, in seconds.
             on_choice: called with the new choice when another tier has taken over.
 
         Raises:
@@ -110,7 +114,15 @@ class Embedder:
 
         def open_on(name: str) -> "Embedder":
             setup = set_up(opened, tokenizer, Wishes(tier, engine, precision, name, threads), budget, profile)
-            runner = Runner(setup.pool, budget, profile=setup.profile, adapt=adapt, on_choice=on_choice)
+            runner = Runner(
+                setup.pool,
+                budget,
+                bulk=setup.bulk,
+                profile=setup.profile,
+                adapt=adapt,
+                dwell_s=dwell_s,
+                on_choice=on_choice,
+            )
             return cls(setup, runner, tokenizer, manifest, device=name)
 
         *others, last = [name.strip() for name in (device or "CPU").split(",")]
@@ -145,13 +157,17 @@ class Embedder:
         """Choose again now, and wait for it; an app that is told of power changes calls this.
 
         Args:
-            power: the state, where the app knows it better than the system tells.
+            power: the state from now on, where the app knows it better than the system tells; None listens to the
+                system again.
 
         Raises:
             EngineError: the embedder is closed.
         """
         self._check_usable()
-        return self._runner.reconsider(self._track, power)
+        with self._lock:
+            tracks = [self._track, *self._tracks.values()]
+        self._runner.reconsider(tracks, power)
+        return self.choice
 
     @overload
     def encode(
@@ -179,7 +195,13 @@ class Embedder:
             VectorError: an unknown `dtype`.
             EngineError: the embedder is closed, or was opened before a fork.
         """
-        return self._documents(texts, None, dtype, long_texts).values
+        self._check_usable()
+        check_dtype(dtype)
+        choice = self._runner.choice(self._track)
+        vectors = self._encode(texts, choice, self._track, long_texts)
+        if dtype == "float32":
+            return vectors
+        return convert(vectors, dtype, self._ranges(choice.tier))
 
     def encode_documents(
         self,
@@ -242,7 +264,7 @@ class Embedder:
         tokens = self._tokenizer.tokenize(texts)
         if tokens.cut:
             self._warn(tokens.cut, len(texts))
-        return self._stepper.begin(pack(tokens.ids, pad_id=self._tokenizer.pad_id), len(tokens.ids), choice.graph)
+        return self._stepper.begin(self._pack(tokens, choice), len(tokens.ids), choice.graph)
 
     def refine(self, first: Refinable, *, to: Tier | str, rows: Sequence[int] | None = None) -> Refinable:
         """Go on from a smaller tier's vectors to a larger one's, at the cost of the layers between them.
@@ -346,17 +368,19 @@ class Embedder:
         check_texts(texts)
         if long_texts not in LONG_TEXTS:
             raise TextError(f"long_texts={long_texts!r}: allowed are {', '.join(LONG_TEXTS)}")
-        vectors = np.empty((len(texts), choice.tier.dim), dtype=np.float32)
+        parts: list[NDArray[np.float32]] = []
         cut = 0
-        for start in range(0, len(texts), _CHUNK_TEXTS):
+        for start in range(0, max(1, len(texts)), _CHUNK_TEXTS):
             tokens = self._tokenizer.tokenize(texts[start : start + _CHUNK_TEXTS], long_texts)
-            batches = pack(tokens.ids, pad_id=self._tokenizer.pad_id)
-            found = self._runner.run(choice, batches, len(tokens.ids), track=track, stop=stop)
-            vectors[start : start + _CHUNK_TEXTS] = _merge(found, tokens)
+            found = self._runner.run(choice, self._pack(tokens, choice), len(tokens.ids), track=track, stop=stop)
+            parts.append(found if tokens.texts is None else _merge(found, tokens.ids, tokens.texts))
             cut += tokens.cut
         if cut:
             self._warn(cut, len(texts))
-        return vectors
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _pack(self, tokens: Tokens, choice: Choice) -> list[Batch]:
+        return list(pack(tokens.ids, pad_id=self._tokenizer.pad_id, lanes=LANES[choice.engine]))
 
     def _warn(self, cut: int, count: int) -> None:
         self.texts_cut += cut
@@ -376,7 +400,13 @@ class Embedder:
 
     def _choice_of(self, tier: Tier) -> Choice:
         running = self._track.running
-        return running if running.tier == tier else settle(tier, self._options, Budget(), "asked for by name")
+        if running.tier == tier:
+            return running
+        if not any(option.tier == tier for option in self._options):
+            raise LadderError(
+                f"this embedder was opened for {running.tier} alone: open it without a tier to use {tier}"
+            )
+        return settle(tier, self._options, Budget(), "asked for by name")
 
     def _find(self, tier: Tier | str) -> Tier:
         return self._manifest.ladder.find(tier if isinstance(tier, str) else tier.canonical)
@@ -401,14 +431,12 @@ def _callers_level() -> int:
     return level
 
 
-def _merge(vectors: NDArray[np.float32], tokens: Tokens) -> NDArray[np.float32]:
-    """A vector a text: of a text in windows their mean, each weighted by its length."""
-    first = np.flatnonzero(np.diff(tokens.texts, prepend=-1))
-    if len(first) == len(vectors):
-        return vectors
+def _merge(vectors: NDArray[np.float32], ids: list[list[int]], texts: list[int]) -> NDArray[np.float32]:
+    """A vector a text, of those of its windows: their mean, each weighted by its length."""
+    first = np.flatnonzero(np.diff(texts, prepend=-1))
     merged = vectors[first]
     for start, end in zip(first, [*first[1:], len(vectors)], strict=True):
         if end - start > 1:
-            weights = np.array([[len(ids)] for ids in tokens.ids[start:end]], dtype=np.float32)
-            merged[tokens.texts[start]] = unit_length((vectors[start:end] * weights).sum(axis=0, keepdims=True))[0]
+            weights = np.array([[len(window)] for window in ids[start:end]], dtype=np.float32)
+            merged[texts[start]] = unit_length((vectors[start:end] * weights).sum(axis=0, keepdims=True))[0]
     return merged

@@ -16,6 +16,7 @@ from edge_embed_runtimes.manifest import Engine, Precision
 from edge_embed_runtimes.options import list_options, with_costs
 from edge_embed_runtimes.policy import Budget, Option
 from edge_embed_runtimes.pool import SessionPool
+from edge_embed_runtimes.running import Bulk
 from edge_embed_runtimes.tokenizer import Tokenizer
 
 log = logging.getLogger("edge_embed")
@@ -34,12 +35,19 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What can run on one device, what it costs there, and how it is opened."""
+    """What can run on one device, what it costs there, and how it is opened.
+
+    Attributes:
+        pool: for a call at a time.
+        steps: from tier to tier.
+        bulk: for many calls at once, where that is another arrangement.
+    """
 
     options: Sequence[Option]
     profile: DeviceProfile | None
     pool: SessionPool[Session]
     steps: SessionPool[Computing]
+    bulk: Bulk | None = None
 
 
 def set_up(
@@ -86,8 +94,14 @@ def set_up(
         tier = bundle.manifest.ladder.find(name)
         return open_graph(bundle, tier, engine, precision, device=wishes.device, threads=threads, role="step")
 
+    def open_streams(graph: Graph) -> Session:
+        name, engine, precision = graph
+        tier = bundle.manifest.ladder.find(name)
+        return open_graph(bundle, tier, engine, precision, threads=threads, streams=threads)
+
+    bulk = Bulk(SessionPool(open_streams, keep=1), threads) if wishes.device == "CPU" and threads > 1 else None
     steps = SessionPool(open_step, keep=len(bundle.manifest.ladder))
-    return Setup(with_costs(options, profile, budget.tokens), profile, SessionPool(open_checked), steps)
+    return Setup(with_costs(options, profile, budget.tokens), profile, SessionPool(open_checked), steps, bulk)
 
 
 def _check(session: Session, canaries: Canaries, bundle: Bundle, graph: Graph) -> None:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,21 @@ from edge_embed_runtimes.tokenizer import Batch
 log = logging.getLogger("edge_embed")
 
 _POLL_S = 1.0
+_BULK_BATCHES = 4
+"""From so many batches a stream on, it pays to run several at a time."""
 OnChoice = Callable[[Choice], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """How many batches run at once.
+
+    Attributes:
+        pool: its sessions serve `streams` calls at a time.
+    """
+
+    pool: SessionPool[Session]
+    streams: int
 
 
 @dataclass
@@ -47,6 +62,7 @@ class Runner:
 
     Args:
         pool: opens sessions.
+        bulk: for many batches at once; None: they run one after the other.
         budget: what one text may cost.
         profile: what calls should take; None: slowness is not noticed.
         adapt: choose again when the power state or the pace changes.
@@ -61,6 +77,7 @@ class Runner:
         pool: SessionPool[Session],
         budget: Budget,
         *,
+        bulk: Bulk | None = None,
         profile: DeviceProfile | None = None,
         adapt: bool = True,
         on_choice: OnChoice | None = None,
@@ -69,11 +86,13 @@ class Runner:
         dwell_s: float = DWELL_S,
     ) -> None:
         self._pool = pool
+        self._bulk = bulk
         self._budget = budget
         self._profile = profile
         self._adapt = adapt
         self._on_choice = on_choice
         self._power = power or read_power
+        self._told: PowerState | None = None
         self._clock = clock
         self._dwell_s = dwell_s
         self._expected: dict[tuple[Graph, int, int], float | None] = {}
@@ -87,7 +106,7 @@ class Runner:
             EngineError: none of those that do can run.
         """
         now = self._clock()
-        governor = Governor(options, self._budget, self._power(), now=now, dwell_s=self._dwell_s)
+        governor = Governor(options, self._budget, self._state(), now=now, dwell_s=self._dwell_s)
         self._open_best(governor)
         return Track(governor, governor.choice, now)
 
@@ -97,7 +116,7 @@ class Runner:
         if self._adapt and not 0 <= now - track.looked < _POLL_S and self._lock.acquire(blocking=False):
             try:
                 track.looked = now
-                wanted = track.governor.decide(self._power(), now)
+                wanted = track.governor.decide(self._state(), now)
                 open_already = self._pool.is_open(wanted.graph)
                 if not open_already and not track.loading:
                     track.loading = True
@@ -108,17 +127,22 @@ class Runner:
                 self._take_over(track, wanted)
         return track.running
 
-    def reconsider(self, track: Track, power: PowerState | None) -> Choice:
-        """Look at the device now, and wait until what it asks for is open."""
-        with self._lock:
-            track.looked = self._clock()
-            track.governor.decide(self._power() if power is None else power, track.looked)
-        self._open_best(track.governor)
-        self._take_over(track, track.governor.choice)
-        return track.running
+    def reconsider(self, tracks: Iterable[Track], power: PowerState | None) -> None:
+        """Choose again now, and wait until what was chosen is open.
+
+        Args:
+            power: the state from now on, whatever the system says; None listens to the system again.
+        """
+        self._told = power
+        for track in tracks:
+            with self._lock:
+                track.looked = self._clock()
+                track.governor.decide(self._state(), track.looked)
+            self._open_best(track.governor)
+            self._take_over(track, track.governor.choice)
 
     def run(
-        self, choice: Choice, batches: Iterable[Batch], count: int, *, track: Track | None, stop: threading.Event | None
+        self, choice: Choice, batches: Sequence[Batch], count: int, *, track: Track | None, stop: threading.Event | None
     ) -> NDArray[np.float32]:
         """Vectors of `count` rows, (count, dim) float32.
 
@@ -130,20 +154,54 @@ class Runner:
             Stopped: `stop` was set.
             EngineError: the engine failed, or the pool is closed.
         """
+        if self._bulk is not None and len(batches) >= _BULK_BATCHES * self._bulk.streams:
+            return self._run_streams(self._bulk, choice, batches, count, stop)
         vectors = np.empty((count, choice.tier.dim), dtype=np.float32)
         with self._pool.lease(choice.graph) as session:
             for batch in batches:
-                if stop is not None and stop.is_set():
-                    raise Stopped
+                _check_going(stop)
                 began = time.perf_counter()
-                vectors[batch.rows] = session.run(batch.input_ids, batch.attention_mask)
+                found = session.run(batch.input_ids, batch.attention_mask)
                 if track is not None and self._profile is not None:
                     self._observe(track, choice.graph, batch, time.perf_counter() - began)
+                if count == 1:
+                    return found
+                vectors[batch.rows] = found
+        return vectors
+
+    def _run_streams(
+        self,
+        bulk: Bulk,
+        choice: Choice,
+        batches: Sequence[Batch],
+        count: int,
+        stop: threading.Event | None,
+    ) -> NDArray[np.float32]:
+        """Run batches several at a time, the largest first, so that all end together."""
+        vectors = np.empty((count, choice.tier.dim), dtype=np.float32)
+        with bulk.pool.lease(choice.graph) as session, ThreadPoolExecutor(bulk.streams) as threads:
+
+            def run(batch: Batch) -> None:
+                _check_going(stop)
+                vectors[batch.rows] = session.run(batch.input_ids, batch.attention_mask)
+
+            work = [threads.submit(run, batch) for batch in reversed(batches)]
+            try:
+                for one in work:
+                    one.result()
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
         return vectors
 
     def close(self) -> None:
         """Close all sessions, each at the end of the call that uses it."""
         self._pool.close()
+        if self._bulk is not None:
+            self._bulk.pool.close()
+
+    def _state(self) -> PowerState:
+        return self._told or self._power()
 
     def _observe(self, track: Track, graph: Graph, batch: Batch, seconds: float) -> None:
         rows, tokens = batch.input_ids.shape
@@ -175,7 +233,7 @@ class Runner:
                 log.warning("%s is put aside: %s", " ".join(graph), error)
                 try:
                     with self._lock:
-                        governor.put_aside(graph, f"can't run here: {error}", self._power(), self._clock())
+                        governor.put_aside(graph, f"can't run here: {error}", self._state(), self._clock())
                 except NoTierFits:
                     raise error from None
 
@@ -189,6 +247,11 @@ class Runner:
                 self._on_choice(choice)
             except Exception:
                 log.exception("on_choice failed")
+
+
+def _check_going(stop: threading.Event | None) -> None:
+    if stop is not None and stop.is_set():
+        raise Stopped
 
 
 class Stopped(Exception):

@@ -16,7 +16,8 @@ from edge_embed_runtimes.errors import BundleDamaged, TextError
 
 _FILE_LIMIT_BYTES = 64 << 20
 _MODEL_TYPES = ("WordPiece", "BPE", "Unigram", "WordLevel")
-_BATCH_TOKENS = 4096
+_BATCH_TOKENS = 1024
+"""Larger batches take more memory and are no faster on any engine."""
 _BATCH_TEXTS = 64
 
 
@@ -49,12 +50,12 @@ class Tokens:
 
     Attributes:
         ids: of each text or, where long ones are split, of each window.
-        texts: which text each sequence is of, in ascending order.
+        texts: which text each sequence is of, in ascending order; None where each text has one.
         cut: how many texts lost their end.
     """
 
     ids: list[list[int]]
-    texts: list[int]
+    texts: list[int] | None
     cut: int
 
 
@@ -133,7 +134,7 @@ class Tokenizer:
         if long_texts == "split" and longer:
             windows = [(row, part) for row, whole in enumerate(encodings) for part in (whole, *whole.overflowing)]
             return Tokens([part.ids for _, part in windows], [row for row, _ in windows], 0)
-        return Tokens([encoding.ids for encoding in encodings], list(range(len(encodings))), len(longer))
+        return Tokens([encoding.ids for encoding in encodings], None, len(longer))
 
     def batches(self, texts: Sequence[str], *, batch_tokens: int = _BATCH_TOKENS) -> Iterator[Batch]:
         """Batches in order of length, each of at most `batch_tokens` tokens, padding included.
@@ -156,14 +157,27 @@ class Tokenizer:
 
 
 def pack(
-    ids: Sequence[Sequence[int]], *, pad_id: int, batch_tokens: int = _BATCH_TOKENS, batch_texts: int = _BATCH_TEXTS
+    ids: Sequence[Sequence[int]],
+    *,
+    pad_id: int,
+    batch_tokens: int = _BATCH_TOKENS,
+    batch_texts: int = _BATCH_TEXTS,
+    lanes: int = 1,
 ) -> Iterator[Batch]:
-    """Pack token sequences in order of length into batches of at most `batch_tokens` tokens, padding included."""
+    """Pack token sequences in order of length into batches of at most `batch_tokens` tokens, padding included.
+
+    Args:
+        lanes: texts of one batch have the same number of whole lanes, each of so many tokens; see
+            `edge_embed_runtimes.engines.LANES`.
+    """
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     start = 0
     while start < len(order):
         end, limit = start + 1, min(len(order), start + batch_texts)
-        while end < limit and (end - start + 1) * len(ids[order[end]]) <= batch_tokens:
+        whole = len(ids[order[start]]) // lanes
+        while end < limit and (end - start + 1) * (length := len(ids[order[end]])) <= batch_tokens:
+            if lanes > 1 and length // lanes != whole:
+                break
             end += 1
         yield pad([ids[row] for row in order[start:end]], rows=order[start:end], pad_id=pad_id)
         start = end
@@ -171,12 +185,16 @@ def pack(
 
 def pad(ids: Sequence[Sequence[int]], *, pad_id: int, rows: Sequence[int] | None = None) -> Batch:
     """One batch of token sequences, filled up at the right to the longest one."""
+    places = np.arange(len(ids)) if rows is None else np.array(rows, dtype=np.int64)
+    if len(ids) == 1:
+        input_ids = np.array(ids, dtype=np.int64)
+        return Batch(places, input_ids, np.ones_like(input_ids))
     input_ids = np.full((len(ids), max(map(len, ids))), pad_id, dtype=np.int64)
     attention_mask = np.zeros_like(input_ids)
     for row, sequence in enumerate(ids):
         input_ids[row, : len(sequence)] = sequence
         attention_mask[row, : len(sequence)] = 1
-    return Batch(np.asarray(range(len(ids)) if rows is None else rows, np.int64), input_ids, attention_mask)
+    return Batch(places, input_ids, attention_mask)
 
 
 def check_texts(texts: Sequence[str]) -> None:

@@ -11,15 +11,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import onnx_ir as ir
-from peers import THREADS, OnnxPeer, OpenVinoPeer
+from peers import BATCH, THREADS, OnnxPeer, OpenVinoPeer, torch_peer
+from processor import MATRIX, product_speeds
+from side_by_side import Job, alternate, ratio
 
 from edge_embed import Embedder
 from edge_embed.data.lines import read_lines, text_files
@@ -32,10 +33,8 @@ from edge_embed_runtimes.engines import Session
 from edge_embed_runtimes.manifest import Engine
 from edge_embed_runtimes.tokenizer import Batch, Tokenizer, pack
 
-TEXTS, BATCH, REST_S = 2000, 32, 0.2
-MATRIX, CALLS = (1024, 384, 1536), 200
+TEXTS = 2000
 ENGINES: tuple[Engine, ...] = get_args(Engine)
-Job = Callable[[], object]
 Runner = Session | OnnxPeer | OpenVinoPeer
 PRIVATE = """
 import sys
@@ -116,16 +115,12 @@ def print_row(name: str, texts: Batched, ours: Sequence[Runner], peers: Sequence
 
 def print_against_torch(checkpoint: Path, folder: Path, texts: list[str], rounds: int) -> None:
     """The largest tier, texts to vectors, against sentence-transformers in float32."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-
-    torch.set_num_threads(THREADS)
-    peer = SentenceTransformer(str(checkpoint), device="cpu")
+    peer = torch_peer(checkpoint)
     name = Bundle(folder).manifest.ladder.top.name
     print("\n| engine | texts/s | sentence-transformers | ratio |\n|---|---|---|---|")
     for engine in ENGINES:
         with Embedder.open(folder, tier=name, engine=engine, precision="int8", threads=THREADS) as embedder:
-            jobs = [lambda embedder=embedder: embedder.encode(texts), lambda: peer.encode(texts, batch_size=BATCH)]
+            jobs = [lambda embedder=embedder: embedder.encode(texts), lambda: peer(texts)]
             one, other = alternate(jobs, rounds)
         speeds = " | ".join(f"{len(texts) / statistics.median(times):.0f}" for times in (one, other))
         print(f"| {engine} | {speeds} | {ratio(other, one):.2f} |", flush=True)
@@ -133,17 +128,9 @@ def print_against_torch(checkpoint: Path, folder: Path, texts: list[str], rounds
 
 def print_processor(rounds: int) -> None:
     """How much faster this processor multiplies matrices in int8 than in float32: the most that int8 can gain."""
-    import torch
-
-    torch.set_num_threads(THREADS)
-    rows, inner, columns = MATRIX
-    whole = [torch.randint(-99, 99, shape, dtype=torch.int8) for shape in ((rows, inner), (inner, columns))]
-    real = [matrix.float() for matrix in whole]
-    jobs = [lambda: [torch._int_mm(*whole) for _ in range(CALLS)], lambda: [torch.mm(*real) for _ in range(CALLS)]]
-    times = alternate(jobs, rounds)
-    speeds = [2e-9 * rows * inner * columns * CALLS / statistics.median(one) for one in times]
+    int8, float32 = product_speeds(rounds)
     print("\n| product of matrices | int8, Gop/s | float32, Gop/s | ratio |\n|---|---|---|---|")
-    print(f"| {rows} x {inner} x {columns} | {speeds[0]:.0f} | {speeds[1]:.0f} | {speeds[0] / speeds[1]:.2f} |")
+    print(f"| {' x '.join(map(str, MATRIX))} | {int8:.0f} | {float32:.0f} | {int8 / float32:.2f} |")
 
 
 def print_passport(bundle: Bundle) -> None:
@@ -190,29 +177,6 @@ def opened(bundle: Bundle, tier: str, engine: Engine) -> Session:
 def over(batches: Sequence[Batch], session: Runner) -> Job:
     """A pass over all batches."""
     return lambda: [session.run(batch.input_ids, batch.attention_mask) for batch in batches]
-
-
-def alternate(jobs: Sequence[Job], rounds: int) -> list[list[float]]:
-    """The times of jobs that run in turn; the first round warms up.
-
-    Each round begins with another job, after a rest: threads of the one before may still wait in a loop, and whoever
-    stood second in every round would pay for it.
-    """
-    times: list[list[float]] = [[] for _ in jobs]
-    for number in range(rounds + 1):
-        for place in range(len(jobs)):
-            turn = (number + place) % len(jobs)
-            time.sleep(REST_S)
-            began = time.perf_counter()
-            jobs[turn]()
-            if number:
-                times[turn].append(time.perf_counter() - began)
-    return times
-
-
-def ratio(others: Sequence[float], ours: Sequence[float]) -> float:
-    """Median over the rounds of how much longer the other took."""
-    return statistics.median(other / own for other, own in zip(others, ours, strict=True))
 
 
 if __name__ == "__main__":

@@ -120,6 +120,8 @@ def test_the_device_is_looked_at_once_a_second_at_most(world, embedder):
 def test_an_app_that_knows_asks_and_waits(world, embedder):
     one = embedder(dwell_s=0.0)
     assert one.reconsider(BATTERY).tier.name == "demi" == one.choice.tier.name
+    one.encode(["a"])
+    assert one.choice.tier.name == "demi", "what the app said holds"
     assert one.reconsider().tier.name == "tall"
 
 

@@ -15,11 +15,13 @@ def open_graph(
     *,
     device: str = "CPU",
     threads: int = 1,
+    streams: int = 1,
     role: GraphRole = "graph",
 ) -> Computing:
     """A session of one graph, whose files are checked first; what the engine makes of them is kept for the next time.
 
     Args:
+        threads, streams: see `edge_embed_runtimes.engines.open_session`.
         role: the tier's graph, or the step that goes on to it from the tier before.
 
     Raises:
@@ -29,4 +31,4 @@ def open_graph(
     graph, weights = bundle.graph(tier, engine, precision, role), bundle.weights(engine, precision)
     processor = read_device()
     key = " ".join([bundle.content_of(tier, engine, precision, role), processor.cpu, *processor.features])
-    return open_session(graph, weights, engine, device=device, threads=threads, key=key)
+    return open_session(graph, weights, engine, device=device, threads=threads, streams=streams, key=key)

@@ -16,6 +16,8 @@ _PIP = {"onnx": "pip install edge-embed", "openvino": "pip install 'edge-embed[o
 _MODULE = {"onnx": "onnxruntime", "openvino": "openvino"}
 ONNX_DEVICES = ("CoreML", "CUDA", "DirectML", "OpenVINO", "QNN")
 """Devices that are named after a provider of ONNX Runtime; every other one but the CPU is OpenVINO's."""
+LANES: dict[Engine, int] = {"onnx": 1, "openvino": 4}
+"""An engine takes texts of different length in one batch at no cost if they have as many whole lanes of tokens."""
 
 
 class Session(Protocol):
@@ -47,7 +49,14 @@ class Computing(Session, Protocol):
 
 
 def open_session(
-    graph: Path, weights: Path, engine: Engine, *, device: str = "CPU", threads: int = 1, key: str | None = None
+    graph: Path,
+    weights: Path,
+    engine: Engine,
+    *,
+    device: str = "CPU",
+    threads: int = 1,
+    streams: int = 1,
+    key: str | None = None,
 ) -> Computing:
     """Load a graph.
 
@@ -56,7 +65,8 @@ def open_session(
         weights: the file that the graph's tensors stand in.
         engine: which engine.
         device: `"CPU"`, or another name out of `edge-embed devices`, such as OpenVINO's `"GPU"` or `"CoreML"`.
-        threads: how many threads one call uses.
+        threads: how many threads it uses.
+        streams: how many calls they are shared among; more than one makes a single call slower and many at once faster.
         key: of the files' content and the processor; what the engine makes of them is kept under it in the user's
             cache folder, and mapped from there. None: nothing is kept.
 
@@ -71,7 +81,7 @@ def open_session(
         case "onnx":
             from edge_embed_runtimes.engines.onnx import OnnxSession
 
-            return OnnxSession(graph, device=device, threads=threads, key=key)
+            return OnnxSession(graph, device=device, threads=max(1, threads // streams), key=key)
         case "openvino" if device.startswith("NPU"):
             from edge_embed_runtimes.engines.buckets import BucketSession
 
@@ -79,7 +89,7 @@ def open_session(
         case "openvino":
             from edge_embed_runtimes.engines.openvino import OpenVinoSession
 
-            return OpenVinoSession(graph, weights, device=device, threads=threads)
+            return OpenVinoSession(graph, weights, device=device, threads=threads, streams=streams)
         case _:
             assert_never(engine)
 
