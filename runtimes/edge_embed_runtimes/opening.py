@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from edge_embed_runtimes.bundle import Bundle
@@ -99,7 +100,10 @@ def set_up(
         tier = bundle.manifest.ladder.find(name)
         return open_graph(bundle, tier, engine, precision, threads=threads, streams=threads)
 
-    bulk = Bulk(SessionPool(open_streams, keep=1), threads) if wishes.device == "CPU" and threads > 1 else None
+    bulk = None
+    if wishes.device == "CPU" and threads > 1:
+        workers = ThreadPoolExecutor(threads, thread_name_prefix="edge-embed")
+        bulk = Bulk(SessionPool(open_streams, keep=1), threads, workers)
     steps = SessionPool(open_step, keep=len(bundle.manifest.ladder))
     return Setup(with_costs(options, profile, budget.tokens), profile, SessionPool(open_checked), steps, bulk)
 

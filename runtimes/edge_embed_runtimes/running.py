@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,14 +30,16 @@ OnChoice = Callable[[Choice], None]
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """How many batches run at once.
+    """How batches run several at once.
 
     Attributes:
         pool: its sessions serve `streams` calls at a time.
+        threads: make these calls; they stay, since engines keep for each thread what they need.
     """
 
     pool: SessionPool[Session]
     streams: int
+    threads: ThreadPoolExecutor
 
 
 @dataclass
@@ -179,19 +181,20 @@ class Runner:
     ) -> NDArray[np.float32]:
         """Run batches several at a time, the largest first, so that all end together."""
         vectors = np.empty((count, choice.tier.dim), dtype=np.float32)
-        with bulk.pool.lease(choice.graph) as session, ThreadPoolExecutor(bulk.streams) as threads:
+        with bulk.pool.lease(choice.graph) as session:
 
             def run(batch: Batch) -> None:
                 _check_going(stop)
                 vectors[batch.rows] = session.run(batch.input_ids, batch.attention_mask)
 
-            work = [threads.submit(run, batch) for batch in reversed(batches)]
+            work = [bulk.threads.submit(run, batch) for batch in reversed(batches)]
             try:
                 for one in work:
                     one.result()
-            except BaseException:
-                threads.shutdown(cancel_futures=True)
-                raise
+            finally:
+                for one in work:
+                    one.cancel()
+                wait(work)  # the session stays open until nobody uses it
         return vectors
 
     def close(self) -> None:
@@ -199,6 +202,7 @@ class Runner:
         self._pool.close()
         if self._bulk is not None:
             self._bulk.pool.close()
+            self._bulk.threads.shutdown(wait=False)
 
     def _state(self) -> PowerState:
         return self._told or self._power()

@@ -19,6 +19,7 @@ _MODEL_TYPES = ("WordPiece", "BPE", "Unigram", "WordLevel")
 _BATCH_TOKENS = 1024
 """Larger batches take more memory and are no faster on any engine."""
 _BATCH_TEXTS = 64
+_FEW_TEXTS = 8
 
 
 LongTexts = Literal["truncate", "error", "split"]
@@ -167,8 +168,8 @@ def pack(
     """Pack token sequences in order of length into batches of at most `batch_tokens` tokens, padding included.
 
     Args:
-        lanes: texts of one batch have the same number of whole lanes, each of so many tokens; see
-            `edge_embed_runtimes.engines.LANES`.
+        lanes: texts of one batch have the same number of whole lanes, each of so many tokens, and there are a power of
+            two of them if they are many; see `edge_embed_runtimes.engines.LANES`.
     """
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     start = 0
@@ -179,6 +180,8 @@ def pack(
             if lanes > 1 and length // lanes != whole:
                 break
             end += 1
+        if lanes > 1 and end - start > _FEW_TEXTS:  # an engine with lanes counts rows in powers of two
+            end = start + (1 << (end - start).bit_length() - 1)
         yield pad([ids[row] for row in order[start:end]], rows=order[start:end], pad_id=pad_id)
         start = end
 
