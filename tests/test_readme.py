@@ -13,9 +13,8 @@ TEXT = README.read_text(encoding="utf-8")
 LADDERS = {"1x32,2x64,3x128": "1x8,2x16,3x32"}
 
 
-def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
-    return found
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
 def test_the_first_commands_are_the_makefiles():
@@ -41,7 +40,8 @@ def test_the_commands_run_in_their_order(workplace, tiny_encoder, monkeypatch):
 
     monkeypatch.chdir(workplace)
     replaced = {"all-MiniLM-L6-v2": str(tiny_encoder), **LADDERS}
-    for line in block("sh").splitlines():
+    (commands,) = blocks("sh")
+    for line in commands.splitlines():
         program, *words = shlex.split(line)
         words += ["--allow-below-gate"] if words[0] == "export" else []  # the tiny encoder's weights are random
         done = CliRunner().invoke(app, [replaced.get(word, word) for word in words], catch_exceptions=False)
@@ -51,10 +51,13 @@ def test_the_commands_run_in_their_order(workplace, tiny_encoder, monkeypatch):
     assert left <= {path.name for path in workplace.iterdir()}
 
 
-def test_the_python_code_runs(tiny_bundle, capsys):
-    code = block("python").replace("demo/bundle", str(tiny_bundle)).replace("latency_ms=5", "latency_ms=5000")
+@pytest.mark.parametrize(("place", "prints"), [(0, r"\(2, \d+\)"), (1, r"\[[01]\]")])
+def test_the_python_code_runs(tiny_bundle, capsys, monkeypatch, tmp_path, place, prints):
+    monkeypatch.chdir(tmp_path)
+    code = blocks("python")[place].replace("demo/bundle", str(tiny_bundle))
+    code = re.sub(r"latency_ms=\d", "latency_ms=5000", code).replace("min_quality=0.6", "min_quality=0.0001")
     exec(compile(code, str(README), "exec"), {})
-    assert re.search(r"\(2, \d+\)", capsys.readouterr().out)
+    assert re.search(prints, capsys.readouterr().out)
 
 
 def test_every_extra_of_the_table_exists():

@@ -5,7 +5,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edge_embed_export.attention import find_attentions, projected
-from edge_embed_export.linear import constant, input_of, new_node, sole_user
+from edge_embed_export.linear import constant, input_of, new_node, put_in_place, sole_user
 
 CONTRIB = "com.microsoft"
 _MASKED = float(np.finfo(np.float32).min)
@@ -43,7 +43,7 @@ def fuse_attention(model: ir.Model, heads: int) -> None:
         writer = attention.out.producer()
         if writer is not None:
             graph.insert_before(writer, [node])
-            ir.convenience.replace_all_uses_with(attention.out, out)
+            put_in_place(attention.out, out)
     model.opset_imports[CONTRIB] = 1
 
 
@@ -59,7 +59,7 @@ def fuse_sums(graph: ir.Graph) -> None:
             continue
         node, out = new_node("Sum", _addends(add), f"{add.name}.sum")
         graph.insert_before(norm, [node])
-        ir.convenience.replace_all_uses_with(add.outputs[0], out)
+        put_in_place(add.outputs[0], out)
 
 
 def _addends(add: ir.Node) -> list[ir.Value | None]:

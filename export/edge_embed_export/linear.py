@@ -91,6 +91,15 @@ def sole_user(value: ir.Value) -> ir.Node | None:
     return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
 
 
+def put_in_place(old: ir.Value, new: ir.Value) -> None:
+    """Let every reader of `old` read `new`; where `old` leaves the graph, `new` leaves it under the same name."""
+    leaves, name = old.is_graph_output(), old.name
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    if leaves:
+        old.name, new.name = f"{name}.before", name
+        new.type, new.shape = old.type, old.shape
+
+
 def add_constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
     """Put an array into a graph under this name, or one like it that is still free."""
     array = np.ascontiguousarray(array)

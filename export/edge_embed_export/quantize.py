@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edge_embed_export.calibrate import ChannelRange
-from edge_embed_export.linear import Linear, add_constant, by_input, constant, find_linears, input_of, new_node
+from edge_embed_export.linear import (
+    Linear,
+    add_constant,
+    by_input,
+    constant,
+    find_linears,
+    input_of,
+    new_node,
+    put_in_place,
+)
 
 _CONTRIB = "com.microsoft"
 TABLE_ROWS = 256
@@ -91,7 +100,7 @@ def _quantize_group(graph: ir.Graph, group: list[Linear], found: ChannelRange) -
             domain=_CONTRIB,
         )
         graph.insert_before(linear.product, [product])
-        ir.convenience.replace_all_uses_with(linear.out, out)
+        put_in_place(linear.out, out)
 
 
 def _quantize_table(graph: ir.Graph, gather: ir.Node) -> None:
@@ -105,4 +114,4 @@ def _quantize_table(graph: ir.Graph, gather: ir.Node) -> None:
     scales, factor = new_node("Gather", [add_constant(graph, f"{name}.scale", scale), ids], f"{name}.scales")
     scaled, out = new_node("Mul", [real, factor], f"{name}.scaled")
     graph.insert_before(gather, [picked, cast, scales, scaled])
-    ir.convenience.replace_all_uses_with(gather.outputs[0], out)
+    put_in_place(gather.outputs[0], out)

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edge_embed_export.attention import find_attentions, projected
-from edge_embed_export.linear import add_constant, constant, find_linears, input_of, new_node, sole_user
+from edge_embed_export.linear import add_constant, constant, find_linears, input_of, new_node, put_in_place, sole_user
 
 
 def simplify(model: ir.Model) -> None:
@@ -28,7 +28,7 @@ def fold_scales(graph: ir.Graph) -> None:
             continue
         scale = np.float32(attention.scale)
         query.replace(graph, query.weight * scale, query.bias * scale)
-        ir.convenience.replace_all_uses_with(attention.scaling.outputs[0], attention.scores.outputs[0])
+        put_in_place(attention.scaling.outputs[0], attention.scores.outputs[0])
 
 
 def slice_positions(graph: ir.Graph) -> None:
@@ -44,7 +44,7 @@ def slice_positions(graph: ir.Graph) -> None:
         rows = add_constant(graph, input_of(gather).name or "positions", table[None])
         node, sliced = new_node("Slice", [rows, *slice_.inputs[1:]], f"{gather.name}.rows")
         graph.insert_before(gather, [node])
-        ir.convenience.replace_all_uses_with(gather.outputs[0], sliced)
+        put_in_place(gather.outputs[0], sliced)
 
 
 def fold_token_types(graph: ir.Graph) -> None:
@@ -60,7 +60,7 @@ def fold_token_types(graph: ir.Graph) -> None:
         if words is None or lookup is None or table is None:
             continue
         lookup.replace_input_with(0, add_constant(graph, input_of(lookup).name or "positions", table + types[0]))
-        ir.convenience.replace_all_uses_with(words.sum, words.value)
+        put_in_place(words.sum, words.value)
 
 
 class _Addend(NamedTuple):

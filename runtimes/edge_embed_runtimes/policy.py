@@ -94,6 +94,8 @@ class Choice:
 def is_saving(power: PowerState, budget: Budget, *, margin_percent: float = 0.0) -> bool:
     """Whether to save energy: asked for, too hot, or on a battery that is down to the budget's threshold.
 
+    A battery that does not tell its charge counts as low.
+
     Args:
         margin_percent: counted to the threshold; a caller that saves already passes one, so as not to flap.
     """

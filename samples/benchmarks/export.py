@@ -30,7 +30,7 @@ from edge_embed_export.graph import cut, export_ladder, save
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.opening import open_graph
 from edge_embed_runtimes.engines import Session
-from edge_embed_runtimes.manifest import Engine
+from edge_embed_runtimes.manifest import GRAPH_ROLES, Engine, GraphRole
 from edge_embed_runtimes.tokenizer import Batch, Tokenizer, pack
 
 TEXTS = 2000
@@ -41,10 +41,14 @@ import sys
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.opening import open_graph
 from edge_embed_runtimes.tokenizer import pad
-bundle, sessions, batch = Bundle(sys.argv[1]), [], pad([list(range(999, 1031))], pad_id=0)
-for name in sys.argv[3].split(","):
-    sessions.append(open_graph(bundle, bundle.manifest.ladder.find(name), sys.argv[2], "int8", threads=2))
-    sessions[-1].run(batch.input_ids, batch.attention_mask)
+path, engine, names, role = sys.argv[1:]
+bundle, batch = Bundle(path), pad([list(range(999, 1031))], pad_id=0)
+inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+sessions = []
+for name in names.split(","):
+    sessions.append(open_graph(bundle, bundle.manifest.ladder.find(name), engine, "int8", threads=2, role=role))
+    outputs = sessions[-1].compute(inputs)
+    inputs |= {f"{name}.state": state for state in outputs[1:]}
 lines = open("/proc/self/smaps_rollup").read().splitlines()
 print(sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")))
 """
@@ -154,18 +158,21 @@ def print_sizes(bundle: Bundle) -> None:
 
 
 def print_memory(bundle: Bundle, engine: Engine) -> None:
-    """Private memory of a process with int8 tiers open: all of them over the largest alone.
+    """Private memory of a process with int8 tiers open: all of them, each whole or as steps, over the largest alone.
 
     Counted is what the process wrote: pages of a mapped file are every process's, and the system drops them at need.
     """
-    names = [tier.name for tier in bundle.manifest.ladder][::-1]
-    _, one, six = (private_kib(bundle, engine, some) for some in (names, names[:1], names))  # the first packs weights
-    print(f"| {engine} | {one / 1024:.1f} | {six / 1024:.1f} | {six / one:.2f} |", flush=True)
+    names = [tier.name for tier in bundle.manifest.ladder]
+    private_kib(bundle, engine, names, "graph")  # packs weights, once for good
+    one = private_kib(bundle, engine, names[-1:], "graph")
+    for role in GRAPH_ROLES:
+        six = private_kib(bundle, engine, names, role)
+        print(f"| {engine}, {role}s | {one / 1024:.1f} | {six / 1024:.1f} | {six / one:.2f} |", flush=True)
 
 
-def private_kib(bundle: Bundle, engine: Engine, names: Sequence[str]) -> int:
+def private_kib(bundle: Bundle, engine: Engine, names: Sequence[str], role: GraphRole) -> int:
     """Of a process of its own, with these tiers open."""
-    command = [sys.executable, "-c", PRIVATE, str(bundle.path), engine, ",".join(names)]
+    command = [sys.executable, "-c", PRIVATE, str(bundle.path), engine, ",".join(names), role]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

@@ -18,7 +18,7 @@ from edge_embed_export.architectures import BACKEND, TASK, BertEncoderConfig, Te
 from edge_embed_export.calibrate import observe
 from edge_embed_export.condition import condition
 from edge_embed_export.fuse import fuse
-from edge_embed_export.graph import cut, export_ladder, save
+from edge_embed_export.graph import cut, cut_step, export_ladder, save
 from edge_embed_export.openvino import read, write_tiers
 from edge_embed_runtimes.engines import open_session
 from edge_embed_runtimes.errors import EncoderError
@@ -122,11 +122,13 @@ def exported(request, tiny_family) -> Exported:
 
 
 def open_all(exported: Exported, graph: ir.Model, engine: str, folder: Path) -> dict:
-    """A session of each tier's own graph."""
+    """A session of each tier's own graph, and of each step."""
+    ladder = exported.model.ladder
     if engine == "openvino":
-        paths = write_tiers(read(save(graph, folder / "ladder.onnx")), exported.model.ladder, folder)
+        paths = write_tiers(read(save(graph, folder / "ladder.onnx")), ladder, folder)
     else:
-        paths = [save(cut(graph, tier), folder / f"{tier.name}.onnx") for tier in exported.model.ladder]
+        paths = [save(cut(graph, tier), folder / f"{tier.name}.onnx") for tier in ladder]
+        paths += [save(cut_step(graph, ladder, tier), folder / f"{tier.name}.step.onnx") for tier in ladder]
     return {path.stem: open_session(path, path.with_suffix(".bin"), engine) for path in paths}
 
 
@@ -139,6 +141,11 @@ def test_every_tier_equals_torch_at_every_length(exported, engine, tmp_path):
         for name, expected in exported.expected(ids, mask).items():
             found = sessions[name].run(ids, mask)
             np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0, err_msg=f"{name}, {tokens} tokens")
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        for name in exported.expected(ids, mask):
+            vectors, *state = sessions[f"{name}.step"].compute(inputs)
+            np.testing.assert_allclose(vectors, sessions[name].run(ids, mask), atol=1e-6, rtol=0)
+            inputs |= {f"{name}.state": rows for rows in state}
 
 
 def test_conditioning_changes_no_vector_by_much(exported, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+_FULL_PERCENT = 100
 PowerSource = Literal["mains", "battery", "unknown"]
 _CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 
@@ -73,7 +74,7 @@ def read_power(root: Path = Path("/")) -> PowerState:
         if kind == "Battery" and _read(supply / "scope") != "Device":
             batteries.append(_read(supply / "status"))
             charge = _read(supply / "capacity")
-            charges += [float(charge)] if charge.isdigit() else []
+            charges += [float(charge)] if charge.isdigit() and float(charge) <= _FULL_PERCENT else []
         elif kind in ("Mains", "USB"):
             online.append(_read(supply / "online") == "1")
     return PowerState(
