@@ -370,11 +370,12 @@ class Embedder:
             raise TextError(f"long_texts={long_texts!r}: allowed are {', '.join(LONG_TEXTS)}")
         parts: list[NDArray[np.float32]] = []
         cut = 0
-        for start in range(0, max(1, len(texts)), _CHUNK_TEXTS):
-            tokens = self._tokenizer.tokenize(texts[start : start + _CHUNK_TEXTS], long_texts)
-            found = self._runner.run(choice, self._pack(tokens, choice), len(tokens.ids), track=track, stop=stop)
-            parts.append(found if tokens.texts is None else _merge(found, tokens.ids, tokens.texts))
-            cut += tokens.cut
+        with self._runner.call(choice, track=track, stop=stop) as call:
+            for start in range(0, max(1, len(texts)), _CHUNK_TEXTS):
+                tokens = self._tokenizer.tokenize(texts[start : start + _CHUNK_TEXTS], long_texts)
+                found = call.run(self._pack(tokens, choice), len(tokens.ids))
+                parts.append(found if tokens.texts is None else _merge(found, tokens.ids, tokens.texts))
+                cut += tokens.cut
         if cut:
             self._warn(cut, len(texts))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)

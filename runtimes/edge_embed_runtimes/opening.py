@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.call import Bulk
 from edge_embed_runtimes.canaries import Canaries, least_cosine, read_canaries
 from edge_embed_runtimes.device.measure import Graph
 from edge_embed_runtimes.device.opening import open_graph
@@ -17,7 +18,6 @@ from edge_embed_runtimes.manifest import Engine, Precision
 from edge_embed_runtimes.options import list_options, with_costs
 from edge_embed_runtimes.policy import Budget, Option
 from edge_embed_runtimes.pool import SessionPool
-from edge_embed_runtimes.running import Bulk
 from edge_embed_runtimes.tokenizer import Tokenizer
 
 log = logging.getLogger("edge_embed")

@@ -4,12 +4,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
+from edge_embed_runtimes.call import Bulk, Call
 from edge_embed_runtimes.device.measure import Graph
 from edge_embed_runtimes.device.probe import PowerState, read_power
 from edge_embed_runtimes.device.profile import DeviceProfile
@@ -23,23 +21,7 @@ from edge_embed_runtimes.tokenizer import Batch
 log = logging.getLogger("edge_embed")
 
 _POLL_S = 1.0
-_BULK_BATCHES = 4
-"""From so many batches a stream on, it pays to run several at a time."""
 OnChoice = Callable[[Choice], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Bulk:
-    """How batches run several at once.
-
-    Attributes:
-        pool: its sessions serve `streams` calls at a time.
-        threads: make these calls; they stay, since engines keep for each thread what they need.
-    """
-
-    pool: SessionPool[Session]
-    streams: int
-    threads: ThreadPoolExecutor
 
 
 @dataclass
@@ -143,76 +125,34 @@ class Runner:
             self._open_best(track.governor)
             self._take_over(track, track.governor.choice)
 
-    def run(
-        self, choice: Choice, batches: Sequence[Batch], count: int, *, track: Track | None, stop: threading.Event | None
-    ) -> NDArray[np.float32]:
-        """Vectors of `count` rows, (count, dim) float32.
+    def call(self, choice: Choice, *, track: Track | None, stop: threading.Event | None = None) -> Call:
+        """One call by what was chosen.
 
         Args:
-            track: whose pace these calls tell.
+            track: whose pace it tells.
             stop: set by another thread to give up between two batches.
-
-        Raises:
-            Stopped: `stop` was set.
-            EngineError: the engine failed, or the pool is closed.
         """
-        if self._bulk is not None and len(batches) >= _BULK_BATCHES * self._bulk.streams:
-            return self._run_streams(self._bulk, choice, batches, count, stop)
-        vectors = np.empty((count, choice.tier.dim), dtype=np.float32)
-        with self._pool.lease(choice.graph) as session:
-            for batch in batches:
-                _check_going(stop)
-                began = time.perf_counter()
-                found = session.run(batch.input_ids, batch.attention_mask)
-                if track is not None and self._profile is not None:
-                    self._observe(track, choice.graph, batch, time.perf_counter() - began)
-                if count == 1:
-                    return found
-                vectors[batch.rows] = found
-        return vectors
-
-    def _run_streams(
-        self,
-        bulk: Bulk,
-        choice: Choice,
-        batches: Sequence[Batch],
-        count: int,
-        stop: threading.Event | None,
-    ) -> NDArray[np.float32]:
-        """Run batches several at a time, the largest first, so that all end together."""
-        vectors = np.empty((count, choice.tier.dim), dtype=np.float32)
-        with bulk.pool.lease(choice.graph) as session:
-
-            def run(batch: Batch) -> None:
-                _check_going(stop)
-                vectors[batch.rows] = session.run(batch.input_ids, batch.attention_mask)
-
-            work = [bulk.threads.submit(run, batch) for batch in reversed(batches)]
-            try:
-                for one in work:
-                    one.result()
-            finally:
-                for one in work:
-                    one.cancel()
-                wait(work)  # the session stays open until nobody uses it
-        return vectors
+        observe = None
+        if track is not None and self._profile is not None:
+            observe = partial(self._observe, self._profile, track, choice.graph)
+        return Call(choice.graph, choice.tier.dim, self._pool, self._bulk, observe=observe, stop=stop)
 
     def close(self) -> None:
         """Close all sessions, each at the end of the call that uses it."""
         self._pool.close()
         if self._bulk is not None:
             self._bulk.pool.close()
-            self._bulk.threads.shutdown(wait=False)
+            self._bulk = None  # its threads end with the last call that holds it
 
     def _state(self) -> PowerState:
         return self._told or self._power()
 
-    def _observe(self, track: Track, graph: Graph, batch: Batch, seconds: float) -> None:
+    def _observe(self, profile: DeviceProfile, track: Track, graph: Graph, batch: Batch, seconds: float) -> None:
         rows, tokens = batch.input_ids.shape
         shape = (graph, rows, tokens)
-        if shape not in self._expected and self._profile is not None:
-            self._expected[shape] = self._profile.expected_ms(graph, tokens=tokens, batch=rows)
-        expected = self._expected.get(shape)
+        if shape not in self._expected:
+            self._expected[shape] = profile.expected_ms(graph, tokens=tokens, batch=rows)
+        expected = self._expected[shape]
         if expected and graph == track.governor.choice.graph:
             track.governor.observe(seconds * 1000 / expected)
 
@@ -251,12 +191,3 @@ class Runner:
                 self._on_choice(choice)
             except Exception:
                 log.exception("on_choice failed")
-
-
-def _check_going(stop: threading.Event | None) -> None:
-    if stop is not None and stop.is_set():
-        raise Stopped
-
-
-class Stopped(Exception):
-    """A call was given up, as its caller asked."""
