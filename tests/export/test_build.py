@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
@@ -278,7 +279,8 @@ def test_where_no_way_passes_the_nearest_is_kept(tiny_checkpoint, tmp_path, tiny
     assert max(grade.cosine_min for grade in passport.grades) < 1 - 1e-6
 
 
-def test_tuned_for_int8_while_float_stays_as_it_was(tiny_checkpoint, tmp_path, tiny_text_file):
+def test_tuned_for_int8_while_float_stays_as_it_was(tiny_checkpoint, tmp_path, tiny_text_file, monkeypatch):
+    monkeypatch.setattr(compiler, "tune", partial(compiler.tune, steps=STEPS // 4))  # enough for so small an encoder
     kinds = ((tiny_text_file,), ("onnx",), ("int8", "fp32"))
     plain, tuned = (
         export_bundle(tiny_checkpoint, tmp_path / name, ExportSettings(*kinds, gates=LOOSE, tune=name == "tuned"))
