@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from edge_embed.model.tiered import TieredEncoder
 from edge_embed_export.architectures import config_for
+from edge_embed_export.layout import graph_name
 from edge_embed_export.linear import HEAD_PREFIX
 from edge_embed_export.simplify import simplify
 from edge_embed_runtimes.tiers import Ladder, Tier
@@ -54,7 +55,7 @@ def export_ladder(model: TieredEncoder) -> ir.Model:
 
     Inputs `input_ids` and `attention_mask`, (batch, tokens) int64; outputs a vector of each tier, (batch, dim) float32,
     unit length; then of each but the last the hidden state that the next layer reads, (batch, tokens, hidden), named
-    by `state_of`.
+    by `Tier.state`.
     """
     config = config_for(model.encoder.backbone.config)
     positions = model.encoder.backbone.config.max_position_embeddings - model.encoder.family.spare_positions
@@ -70,7 +71,7 @@ def export_ladder(model: TieredEncoder) -> ir.Model:
             dynamo=True,
             opset_version=OPSET,
             input_names=list(config.inputs),
-            output_names=[*(tier.name for tier in model.ladder), *map(state_of, model.ladder.tiers[:-1])],
+            output_names=[*(tier.name for tier in model.ladder), *(tier.state for tier in model.ladder.tiers[:-1])],
             dynamic_shapes=shapes,
             verbose=False,
         )
@@ -97,11 +98,6 @@ def _readable_name(node: ir.Node) -> str:
     return str(scopes[-2]).removeprefix(_BACKBONE) if len(scopes) > 1 else str(node.name)
 
 
-def state_of(tier: Tier) -> str:
-    """What the hidden state at the end of a tier is called in a ladder's graph."""
-    return f"{tier.name}.state"
-
-
 def cut(model: ir.Model, tier: Tier) -> ir.Model:
     """The part of a ladder's graph that makes one tier's vectors, as a model of its own."""
     return _extract(model, tier.name, [value.name or "" for value in model.graph.inputs], [tier.name])
@@ -110,12 +106,12 @@ def cut(model: ir.Model, tier: Tier) -> ir.Model:
 def cut_step(model: ir.Model, ladder: Ladder, tier: Tier) -> ir.Model:
     """The part that goes on from the tier before, the first from the token ids: to the tier's vectors and its state.
 
-    Inputs `input_ids`, `attention_mask` and, but for the first tier, the `state_of` the tier before.
+    Inputs `input_ids`, `attention_mask` and, but for the first tier, the state of the tier before.
     """
     place = ladder.tiers.index(tier)
-    inputs = [value.name or "" for value in model.graph.inputs] + [state_of(t) for t in ladder.tiers[:place][-1:]]
-    outputs = [tier.name] + [state_of(tier)] * (tier != ladder.top)
-    return _extract(model, f"{tier.name}.step", inputs, outputs)
+    inputs = [value.name or "" for value in model.graph.inputs] + [before.state for before in ladder.tiers[:place][-1:]]
+    outputs = [tier.name] + [tier.state] * (tier != ladder.top)
+    return _extract(model, graph_name(tier, "step"), inputs, outputs)
 
 
 def _extract(model: ir.Model, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> ir.Model:

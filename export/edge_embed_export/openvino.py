@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.graph import state_of
 from edge_embed_export.layout import graph_name
 from edge_embed_export.linear import HEAD_PREFIX
 from edge_embed_runtimes.engines import openvino as _first  # noqa: F401  # it keeps OpenVINO from reporting its use
@@ -92,9 +91,9 @@ def write_tiers(model: openvino.Model, ladder: Ladder, folder: Path, *, half: bo
     graphs = {tier.name: _cut(model, tier.name, [tier.name]) for tier in ladder}
     start = None
     for tier in ladder:
-        name, outputs = graph_name(tier, "step"), [tier.name] + [state_of(tier)] * (tier != ladder.top)
+        name, outputs = graph_name(tier, "step"), [tier.name] + [tier.state] * (tier != ladder.top)
         graphs[name] = _cut(model.clone(), name, outputs, start)
-        start = state_of(tier)
+        start = tier.state
     paths = []
     for name, one in graphs.items():
         paths.append(folder / f"{name}.xml")

@@ -11,7 +11,7 @@ from edge_embed_runtimes.engines import Session
 from edge_embed_runtimes.errors import BundleDamaged
 from edge_embed_runtimes.manifest import Engine, Precision
 from edge_embed_runtimes.tiers import Tier
-from edge_embed_runtimes.tokenizer import Batch, Tokenizer
+from edge_embed_runtimes.tokenizer import Batch, Tokenizer, cutting_quietly
 
 _SLACK = 0.01
 """How much lower than any text at the export a canary may lie; a device that computes wrongly is far below."""
@@ -59,7 +59,8 @@ def read_canaries(bundle: Bundle, tokenizer: Tokenizer) -> Canaries:
             raise ValueError("no texts")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleDamaged(f"{bundle.path} has no readable canaries ({error}): export it again") from error
-    return Canaries(tuple(tokenizer.batches(texts)), vectors)
+    with cutting_quietly():
+        return Canaries(tuple(tokenizer.batches(texts)), vectors)
 
 
 def least_cosine(bundle: Bundle, tier: Tier, engine: Engine, precision: Precision) -> float:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.call import Bulk
@@ -14,7 +15,7 @@ from edge_embed_runtimes.device.probe import usable_threads
 from edge_embed_runtimes.device.profile import DeviceProfile, Plan, profile_bundle
 from edge_embed_runtimes.engines import Computing, Session
 from edge_embed_runtimes.errors import EngineError
-from edge_embed_runtimes.manifest import Engine, Precision
+from edge_embed_runtimes.manifest import Engine, GraphRole, Precision
 from edge_embed_runtimes.options import list_options, with_costs
 from edge_embed_runtimes.policy import Budget, Option
 from edge_embed_runtimes.pool import SessionPool
@@ -78,11 +79,13 @@ def set_up(
         profile = profile_bundle(bundle, graphs, plan=plan, threads=threads, runs_on=wishes.device)
     canaries = read_canaries(bundle, tokenizer) if bundle.verify == "always" else None
 
-    def open_checked(graph: Graph) -> Session:
+    def open_it(graph: Graph, role: GraphRole = "graph", streams: int = 1) -> Computing:
         name, engine, precision = graph
         tier = bundle.manifest.ladder.find(name)
-        session = open_graph(bundle, tier, engine, precision, device=wishes.device, threads=threads)
-        if canaries is not None:
+        session = open_graph(
+            bundle, tier, engine, precision, device=wishes.device, threads=threads, streams=streams, role=role
+        )
+        if canaries is not None and role == "graph":
             try:
                 _check(session, canaries, bundle, graph)
             except EngineError:
@@ -90,22 +93,12 @@ def set_up(
                 raise
         return session
 
-    def open_step(graph: Graph) -> Computing:
-        name, engine, precision = graph
-        tier = bundle.manifest.ladder.find(name)
-        return open_graph(bundle, tier, engine, precision, device=wishes.device, threads=threads, role="step")
-
-    def open_streams(graph: Graph) -> Session:
-        name, engine, precision = graph
-        tier = bundle.manifest.ladder.find(name)
-        return open_graph(bundle, tier, engine, precision, threads=threads, streams=threads)
-
     bulk = None
     if wishes.device == "CPU" and threads > 1:
         workers = ThreadPoolExecutor(threads, thread_name_prefix="edge-embed")
-        bulk = Bulk(SessionPool(open_streams, keep=1), threads, workers)
-    steps = SessionPool(open_step, keep=len(bundle.manifest.ladder))
-    return Setup(with_costs(options, profile, budget.tokens), profile, SessionPool(open_checked), steps, bulk)
+        bulk = Bulk(SessionPool(partial(open_it, streams=threads), keep=1), threads, workers)
+    steps = SessionPool(partial(open_it, role="step"), keep=len(bundle.manifest.ladder))
+    return Setup(with_costs(options, profile, budget.tokens), profile, SessionPool(open_it), steps, bulk)
 
 
 def _check(session: Session, canaries: Canaries, bundle: Bundle, graph: Graph) -> None:

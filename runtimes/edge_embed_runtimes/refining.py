@@ -111,7 +111,7 @@ class Stepper:
                     "attention_mask": part.batch.attention_mask,
                 }
                 if last is not None and state is not None:
-                    inputs[f"{last.name}.state"] = state
+                    inputs[last.state] = state
                 with self._pool.lease((tier.name, engine, precision)) as step:
                     found, *rest = step.compute(inputs)
                 state, last = (rest[0] if rest else None), tier

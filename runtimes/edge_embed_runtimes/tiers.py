@@ -37,6 +37,11 @@ class Tier:
         """The name that every tier of this size has, such as `l3-d128`."""
         return f"l{self.layers}-d{self.dim}"
 
+    @property
+    def state(self) -> str:
+        """What the hidden state at its end is called in the graphs of steps."""
+        return f"{self.name}.state"
+
     def __str__(self) -> str:
         return f"{self.name} {self.layers}x{self.dim}"
 

@@ -13,7 +13,7 @@ import torch
 from edge_embed.model.checkpoint import load_checkpoint
 from edge_embed.model.encoder import load_encoder
 from edge_embed.model.tiered import TieredEncoder
-from edge_embed_export.graph import HEAD_PREFIX, OPSET, cut, cut_step, export_ladder, save, state_of
+from edge_embed_export.graph import HEAD_PREFIX, OPSET, cut, cut_step, export_ladder, save
 from edge_embed_runtimes.tiers import parse_ladder
 
 LONGEST = 64
@@ -96,7 +96,10 @@ def test_the_ladders_inputs_and_outputs(traced):
     graph = traced.graph.graph
     assert [value.name for value in graph.inputs] == ["input_ids", "attention_mask"]
     tiers = traced.model.ladder.tiers
-    assert [value.name for value in graph.outputs] == [*(tier.name for tier in tiers), *map(state_of, tiers[:-1])]
+    assert [value.name for value in graph.outputs] == [
+        *(tier.name for tier in tiers),
+        *(tier.state for tier in tiers[:-1]),
+    ]
     for value, tier in zip(graph.outputs[: len(tiers)], tiers, strict=True):
         assert value.dtype == ir.DataType.FLOAT
         assert value.shape[1] == tier.dim
@@ -182,7 +185,7 @@ def test_steps_hold_every_layer_once_and_go_on_exactly(traced, tmp_path):
         given = {value.name: feeds[value.name] for value in session.get_inputs()}
         found = dict(zip([value.name for value in session.get_outputs()], session.run(None, given), strict=True))
         np.testing.assert_allclose(found.pop(tier.name), expected[tier.name], atol=1e-6, rtol=0)
-        assert list(found) == ([] if tier == ladder.top else [state_of(tier)])
+        assert list(found) == ([] if tier == ladder.top else [tier.state])
         feeds |= found
     assert seen == [str(layer) for layer in range(ladder.top.layers)]
 
