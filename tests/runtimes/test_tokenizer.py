@@ -210,3 +210,15 @@ def test_a_file_too_large_is_not_read(tmp_path, wordpiece, monkeypatch):
     monkeypatch.setattr(tokenizer_module, "_FILE_LIMIT_BYTES", 10)
     with pytest.raises(BundleDamaged, match="larger"):
         Tokenizer.from_file(path, max_tokens=16)
+
+
+def test_batches_for_lanes_hold_like_lengths_and_powers_of_two():
+    lengths = [1 + number * 7 % 40 for number in range(700)]
+    seen = []
+    for batch in pack([[5] * length for length in lengths], pad_id=0, lanes=4):
+        found = batch.attention_mask.sum(1)
+        assert len(set(found // 4)) == 1
+        assert len(found) <= 8 or len(found).bit_count() == 1
+        assert batch.input_ids.size <= 1024
+        seen += batch.rows.tolist()
+    assert sorted(seen) == list(range(700))
