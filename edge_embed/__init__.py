@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edge_embed_runtimes.bundle import Bundle as Bundle
+    from edge_embed_runtimes.choose.policy import Budget as Budget
+    from edge_embed_runtimes.choose.policy import Choice as Choice
+    from edge_embed_runtimes.choose.policy import Option as Option
+    from edge_embed_runtimes.choose.policy import choose as choose
     from edge_embed_runtimes.device.measure import Cost as Cost
     from edge_embed_runtimes.device.probe import PowerState as PowerState
     from edge_embed_runtimes.device.profile import DeviceProfile as DeviceProfile
@@ -15,23 +19,19 @@ if TYPE_CHECKING:
     from edge_embed_runtimes.engines import Session as Session
     from edge_embed_runtimes.engines.fake import FakeSession as FakeSession
     from edge_embed_runtimes.errors import EdgeEmbedError as EdgeEmbedError
+    from edge_embed_runtimes.index.vectors import VectorSet as VectorSet
     from edge_embed_runtimes.manifest import Manifest as Manifest
     from edge_embed_runtimes.manifest import Passport as Passport
-    from edge_embed_runtimes.policy import Budget as Budget
-    from edge_embed_runtimes.policy import Choice as Choice
-    from edge_embed_runtimes.policy import Option as Option
-    from edge_embed_runtimes.policy import choose as choose
     from edge_embed_runtimes.tiers import Ladder as Ladder
     from edge_embed_runtimes.tiers import Tier as Tier
     from edge_embed_runtimes.tiers import parse_ladder as parse_ladder
-    from edge_embed_runtimes.vectors import VectorSet as VectorSet
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Budget": "policy",
+    "Budget": "choose.policy",
     "Bundle": "bundle",
-    "Choice": "policy",
+    "Choice": "choose.policy",
     "Cost": "device.measure",
     "DeviceProfile": "device.profile",
     "EdgeEmbedError": "errors",
@@ -39,13 +39,13 @@ _HOME = {
     "FakeSession": "engines.fake",
     "Ladder": "tiers",
     "Manifest": "manifest",
-    "Option": "policy",
+    "Option": "choose.policy",
     "Passport": "manifest",
     "PowerState": "device.probe",
     "Session": "engines",
     "Tier": "tiers",
-    "VectorSet": "vectors",
-    "choose": "policy",
+    "VectorSet": "index.vectors",
+    "choose": "choose.policy",
     "parse_ladder": "tiers",
 }
 

@@ -17,12 +17,12 @@ from rich.table import Table
 
 from edge_embed.extras import require
 from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.choose.policy import Choice
 from edge_embed_runtimes.device.probe import Device, PowerState
 from edge_embed_runtimes.device.profile import DeviceProfile
 from edge_embed_runtimes.engines import EngineFacts
 from edge_embed_runtimes.files import writing_file
 from edge_embed_runtimes.manifest import Engine, Manifest, Precision
-from edge_embed_runtimes.policy import Choice
 from edge_embed_runtimes.progress import Progress
 from edge_embed_runtimes.tiers import Tier
 

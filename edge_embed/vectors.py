@@ -10,8 +10,8 @@ import numpy as np
 from edge_embed.extras import require
 from edge_embed_runtimes.errors import OutputError
 from edge_embed_runtimes.files import writing_file
-from edge_embed_runtimes.vectors import KINDS as SAVED
-from edge_embed_runtimes.vectors import VectorSet
+from edge_embed_runtimes.index.vectors import KINDS as SAVED
+from edge_embed_runtimes.index.vectors import VectorSet
 
 Write = Callable[[Path, Sequence[str], VectorSet], None]
 

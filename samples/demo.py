@@ -23,9 +23,9 @@ from edge_embed.train.run import Target, train_checkpoint
 from edge_embed_export.build import export_bundle
 from edge_embed_export.settings import ExportSettings
 from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.choose.options import list_options
 from edge_embed_runtimes.device.profile import DeviceProfile, Plan, profile_bundle
 from edge_embed_runtimes.errors import BundleError, ProfileError
-from edge_embed_runtimes.options import list_options
 
 SAMPLES = Path(__file__).parent
 TEXTS = tuple(sorted((SAMPLES / "texts").glob("*.txt")))

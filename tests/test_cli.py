@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 from edge_embed import VectorSet, __version__
 from edge_embed.__main__ import main
 from edge_embed.cli import app
-from edge_embed_runtimes import opening
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.profile import DeviceProfile
 from edge_embed_runtimes.embedder import Embedder
 from edge_embed_runtimes.manifest import MANIFEST_NAME
+from edge_embed_runtimes.run import setup
 from edge_embed_runtimes.tiers import STARBUCKS
 
 VERBS = ("train", "pretrain", "export", "inspect", "verify", "devices", "profile", "embed", "evaluate")
@@ -595,7 +595,7 @@ def test_a_budget_that_no_tier_meets_lists_them(edge_embed, tiny_bundle, texts_f
 
 
 def test_a_budget_that_fits_says_why(edge_embed, tiny_bundle, texts_file, profiled, monkeypatch):
-    monkeypatch.setattr(opening, "profile_bundle", lambda *_, **__: pytest.fail("measured once more"))
+    monkeypatch.setattr(setup, "profile_bundle", lambda *_, **__: pytest.fail("measured once more"))
     output = texts_file.with_name("vectors.npy")
     done = edge_embed(
         "embed", tiny_bundle, texts_file, "-o", output, "--latency-ms", "60000", "--profile", profiled / "profile.json"

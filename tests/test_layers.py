@@ -21,16 +21,11 @@ SDK_RANKS = (
 )
 RUNTIME_RANKS = (
     ("embedder", "check"),
-    ("opening",),
-    ("running", "refining"),
-    ("options", "call", "governor"),
-    ("pool",),
-    ("policy",),
+    ("run*",),
+    ("choose*",),
     ("device*",),
-    ("canaries",),
-    ("engines*", "bundle", "tokenizer", "vectors"),
+    ("engines*", "bundle", "tokenizer", "index*"),
     ("manifest",),
-    ("outputs", "journal"),
     ("tiers", "files", "progress", "cache"),
     ("errors",),
 )
@@ -140,22 +135,22 @@ BASE = {
     "edge_embed_export.build": "",
     RUNTIME: "",
     f"{RUNTIME}.tiers": "",
-    f"{RUNTIME}.policy": f"from {RUNTIME} import tiers\nfrom {RUNTIME}.tiers import Tier",
-    f"{RUNTIME}.embedder": f"import numpy, os.path\nimport {RUNTIME}.policy",
+    f"{RUNTIME}.bundle": f"from {RUNTIME} import tiers\nfrom {RUNTIME}.tiers import Tier",
+    f"{RUNTIME}.embedder": f"import numpy, os.path\nimport {RUNTIME}.bundle",
 }
 
 
 @pytest.mark.parametrize(
     ("module", "source", "says"),
     [
-        (f"{RUNTIME}.tiers", f"from {RUNTIME}.policy import choose", f"points up to {RUNTIME}.policy"),
-        (f"{RUNTIME}.tiers", f"from {RUNTIME} import policy", f"points up to {RUNTIME}.policy"),
-        (f"{RUNTIME}.tiers", f"def f():\n  import {RUNTIME}.policy", f"points up to {RUNTIME}.policy"),
-        (f"{RUNTIME}.policy", "import edge_embed.extras", "points up to edge_embed.extras"),
-        (f"{RUNTIME}.policy", "import torch.nn", "imports torch"),
-        (f"{RUNTIME}.policy", "try:\n  from onnx import helper\nexcept ImportError: pass", "imports onnx"),
-        (f"{RUNTIME}.policy", "from . import tiers", "relative import"),
-        (f"{RUNTIME}.policy", f"import {RUNTIME}.gone", "no module"),
+        (f"{RUNTIME}.tiers", f"from {RUNTIME}.bundle import Bundle", f"points up to {RUNTIME}.bundle"),
+        (f"{RUNTIME}.tiers", f"from {RUNTIME} import bundle", f"points up to {RUNTIME}.bundle"),
+        (f"{RUNTIME}.tiers", f"def f():\n  import {RUNTIME}.bundle", f"points up to {RUNTIME}.bundle"),
+        (f"{RUNTIME}.bundle", "import edge_embed.extras", "points up to edge_embed.extras"),
+        (f"{RUNTIME}.bundle", "import torch.nn", "imports torch"),
+        (f"{RUNTIME}.bundle", "try:\n  from onnx import helper\nexcept ImportError: pass", "imports onnx"),
+        (f"{RUNTIME}.bundle", "from . import tiers", "relative import"),
+        (f"{RUNTIME}.bundle", f"import {RUNTIME}.gone", "no module"),
         (f"{RUNTIME}.novel", "", "has no rank"),
         ("edge_embed.model.encoder", "import edge_embed.train.loop", "points up to edge_embed.train.loop"),
         ("edge_embed.model.encoder", "from edge_embed_export.build import x", "points up to edge_embed_export.build"),

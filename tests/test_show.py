@@ -23,12 +23,12 @@ from edge_embed.show import (
     rungs,
 )
 from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.choose.policy import Choice
 from edge_embed_runtimes.device.measure import Cost, Latency
 from edge_embed_runtimes.device.probe import Device, PowerState
 from edge_embed_runtimes.device.profile import DeviceProfile
 from edge_embed_runtimes.engines import EngineFacts
 from edge_embed_runtimes.errors import OutputError
-from edge_embed_runtimes.policy import Choice
 from edge_embed_runtimes.tiers import Tier
 
 DEMI, TALL = Tier("demi", 1, 8), Tier("tall", 3, 32)

@@ -13,8 +13,8 @@ import pytest
 from edge_embed import extras
 from edge_embed.vectors import check_kind, write_vectors
 from edge_embed_runtimes.errors import ExtraMissing, OutputError
+from edge_embed_runtimes.index.vectors import VectorSet
 from edge_embed_runtimes.tiers import Tier
-from edge_embed_runtimes.vectors import VectorSet
 
 TIER = Tier("short", 2, 5)
 TEXTS = ["a cat", 'a "quoted"\ttext\nof lines', "ein Café \u2028 日本"]

@@ -32,8 +32,8 @@ def profile(
     """
     from edge_embed.show import bars, draw_ladder, print_ladder, rungs
     from edge_embed_runtimes.bundle import Bundle
+    from edge_embed_runtimes.choose.options import list_options
     from edge_embed_runtimes.device.profile import QUICK_PLAN, Plan, profile_bundle
-    from edge_embed_runtimes.options import list_options
 
     plan = QUICK_PLAN if quick else Plan()
     if tokens:
@@ -89,8 +89,8 @@ def embed(
     """
     from edge_embed.show import describe_choice
     from edge_embed.vectors import check_kind, write_vectors
+    from edge_embed_runtimes.choose.policy import Budget
     from edge_embed_runtimes.embedder import Embedder
-    from edge_embed_runtimes.policy import Budget
 
     check_kind(output)
     lines = _read_lines(texts)

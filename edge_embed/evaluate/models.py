@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.choose.options import list_options
 from edge_embed_runtimes.embedder import Embedder
 from edge_embed_runtimes.errors import EncoderError
 from edge_embed_runtimes.manifest import Engine, Precision
-from edge_embed_runtimes.options import list_options
 from edge_embed_runtimes.progress import Progress, silent
 from edge_embed_runtimes.tokenizer import check_texts, cutting_quietly
 

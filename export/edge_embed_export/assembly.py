@@ -27,8 +27,8 @@ from edge_embed_export.verify import (
     missed_gates,
 )
 from edge_embed_runtimes.bundle import sha256_of
+from edge_embed_runtimes.index.outputs import find_ranges
 from edge_embed_runtimes.manifest import GRAPH_ROLES, BundleFile, Engine, Grade, OutputGrade, Passport, Precision, Role
-from edge_embed_runtimes.outputs import find_ranges
 from edge_embed_runtimes.progress import Progress
 from edge_embed_runtimes.tiers import Ladder
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from edge_embed.evaluate.evaluation import Sets, evaluate
 from edge_embed.evaluate.models import TieredModel, Vectors
 from edge_embed_export.verify import Scores, main_scores
+from edge_embed_runtimes.index.outputs import DTYPES, Dtype, convert, restore
 from edge_embed_runtimes.manifest import OutputGrade
-from edge_embed_runtimes.outputs import DTYPES, Dtype, convert, restore
 from edge_embed_runtimes.progress import Progress, silent
 
 Ranges = Mapping[str, NDArray[np.float32]]

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from edge_embed_runtimes.bundle import Bundle
-from edge_embed_runtimes.canaries import Canaries, least_cosine, read_canaries
 from edge_embed_runtimes.device.opening import open_graph
 from edge_embed_runtimes.device.probe import usable_threads
 from edge_embed_runtimes.engines import is_installed
 from edge_embed_runtimes.manifest import Engine, Manifest, Precision
 from edge_embed_runtimes.progress import Progress, silent
+from edge_embed_runtimes.run.canaries import Canaries, least_cosine, read_canaries
 from edge_embed_runtimes.tiers import Tier
 from edge_embed_runtimes.tokenizer import Tokenizer
 

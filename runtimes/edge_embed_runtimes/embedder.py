@@ -15,21 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtimes.bundle import Bundle, Verify
+from edge_embed_runtimes.choose.governor import DWELL_S
+from edge_embed_runtimes.choose.options import against
+from edge_embed_runtimes.choose.policy import Budget, Choice, settle
 from edge_embed_runtimes.device.probe import PowerState
 from edge_embed_runtimes.device.profile import DeviceProfile
 from edge_embed_runtimes.engines import LANES
 from edge_embed_runtimes.errors import BundleNotFound, EngineError, LadderError, NoTierFits, SpaceMismatch, TextError
-from edge_embed_runtimes.governor import DWELL_S
+from edge_embed_runtimes.index.outputs import Dtype, Values, check_dtype, convert, unit_length
+from edge_embed_runtimes.index.vectors import VectorSet
 from edge_embed_runtimes.manifest import Engine, Manifest, Precision
-from edge_embed_runtimes.opening import Setup, Wishes, set_up
-from edge_embed_runtimes.options import against
-from edge_embed_runtimes.outputs import Dtype, Values, check_dtype, convert, unit_length
-from edge_embed_runtimes.policy import Budget, Choice, settle
-from edge_embed_runtimes.refining import Refinable, Stepper
-from edge_embed_runtimes.running import OnChoice, Runner, Track
+from edge_embed_runtimes.run.refining import Refinable, Stepper
+from edge_embed_runtimes.run.runner import OnChoice, Runner, Track
+from edge_embed_runtimes.run.setup import Setup, Wishes, set_up
 from edge_embed_runtimes.tiers import Ladder, Tier
 from edge_embed_runtimes.tokenizer import LONG_TEXTS, Batch, LongTexts, TextCut, Tokenizer, Tokens, check_texts, pack
-from edge_embed_runtimes.vectors import VectorSet
 
 log = logging.getLogger("edge_embed")
 

@@ -16,7 +16,7 @@ from edge_embed_runtimes.errors import BundleDamaged, TextError
 
 _FILE_LIMIT_BYTES = 64 << 20
 _MODEL_TYPES = ("WordPiece", "BPE", "Unigram", "WordLevel")
-_BATCH_TOKENS = 1024
+_BATCH_TOKENS = 512
 """Larger batches take more memory and are no faster on any engine."""
 _BATCH_TEXTS = 64
 _FEW_TEXTS = 8

@@ -7,7 +7,7 @@ from edge_embed.evaluate.evaluation import Sets
 from edge_embed.evaluate.sts import ScoredPairs
 from edge_embed_export.outputs import Remembered, Stored, grade_outputs
 from edge_embed_runtimes.bundle import Bundle
-from edge_embed_runtimes.outputs import DTYPES, find_ranges, unit_length
+from edge_embed_runtimes.index.outputs import DTYPES, find_ranges, unit_length
 
 
 class Model:

@@ -8,17 +8,17 @@ import time
 import numpy as np
 import pytest
 
-from edge_embed_runtimes import opening
 from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.choose.governor import DWELL_S
+from edge_embed_runtimes.choose.policy import Budget, Option
 from edge_embed_runtimes.device.probe import PowerState
 from edge_embed_runtimes.embedder import Embedder
 from edge_embed_runtimes.engines.fake import FakeSession
 from edge_embed_runtimes.errors import BundleDamaged, EngineError
-from edge_embed_runtimes.governor import DWELL_S
-from edge_embed_runtimes.opening import Setup
-from edge_embed_runtimes.policy import Budget, Option
-from edge_embed_runtimes.pool import SessionPool
-from edge_embed_runtimes.running import Runner
+from edge_embed_runtimes.run import setup
+from edge_embed_runtimes.run.pool import SessionPool
+from edge_embed_runtimes.run.runner import Runner
+from edge_embed_runtimes.run.setup import Setup
 from edge_embed_runtimes.tiers import parse_ladder
 from edge_embed_runtimes.tokenizer import Tokenizer
 
@@ -233,14 +233,14 @@ class WrongSession(FakeSession):
 @pytest.fixture
 def wrong(monkeypatch):
     """Sessions of these engines and tiers give wrong vectors."""
-    real, chosen = opening.open_graph, set()
+    real, chosen = setup.open_graph, set()
 
     def open_graph(bundle, tier, engine, precision, **more):
         if {engine, tier.name, more["device"]} & chosen:
             return WrongSession(tier.dim)
         return real(bundle, tier, engine, precision, **{**more, "device": "CPU"})
 
-    monkeypatch.setattr(opening, "open_graph", open_graph)
+    monkeypatch.setattr(setup, "open_graph", open_graph)
     return chosen
 
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from edge_embed_runtimes.call import Bulk, Call, Stopped
 from edge_embed_runtimes.engines.fake import FakeSession
 from edge_embed_runtimes.errors import EngineError
-from edge_embed_runtimes.pool import SessionPool
+from edge_embed_runtimes.run.call import Bulk, Call, Stopped
+from edge_embed_runtimes.run.pool import SessionPool
 from edge_embed_runtimes.tokenizer import pack
 
 GRAPH = ("demi", "onnx", "int8")

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge_embed_runtimes import opening, running
 from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.choose.policy import Budget, Option
 from edge_embed_runtimes.device.measure import Latency
 from edge_embed_runtimes.device.probe import PowerState, read_device, usable_threads
 from edge_embed_runtimes.device.profile import DeviceProfile, bundle_id, engine_versions
@@ -27,10 +27,10 @@ from edge_embed_runtimes.errors import (
     TextError,
 )
 from edge_embed_runtimes.manifest import ENGINES, PRECISIONS
-from edge_embed_runtimes.opening import Setup
-from edge_embed_runtimes.policy import Budget, Option
-from edge_embed_runtimes.pool import SessionPool
-from edge_embed_runtimes.running import Runner
+from edge_embed_runtimes.run import runner, setup
+from edge_embed_runtimes.run.pool import SessionPool
+from edge_embed_runtimes.run.runner import Runner
+from edge_embed_runtimes.run.setup import Setup
 from edge_embed_runtimes.tiers import parse_ladder
 from edge_embed_runtimes.tokenizer import TextCut, Tokenizer
 
@@ -70,13 +70,13 @@ def fake(session, wordpiece, bundle_folder) -> Embedder:
 
 @pytest.fixture
 def no_measuring(monkeypatch):
-    monkeypatch.setattr(opening, "profile_bundle", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr(setup, "profile_bundle", lambda *_, **__: pytest.fail("measured"))
 
 
 @pytest.fixture
 def power(monkeypatch):
     def set_power(state: PowerState) -> None:
-        monkeypatch.setattr(running, "read_power", lambda: state)
+        monkeypatch.setattr(runner, "read_power", lambda: state)
 
     set_power(PowerState("mains"))
     return set_power
@@ -241,7 +241,7 @@ def test_a_budget_that_no_tier_meets_lists_the_tiers(tiny_bundle, no_measuring, 
 def test_a_profile_of_another_bundle_is_ignored_and_said(tiny_bundle, monkeypatch, power, profile, caplog):
     """The foreign profile, in which every tier fits, gives way to the one that is measured instead."""
     cheap = tuple(replace(cost, latency_ms=Latency(1.0, 1.0, 1.0)) for cost in profile.costs)
-    monkeypatch.setattr(opening, "profile_bundle", lambda *_, **__: profile)
+    monkeypatch.setattr(setup, "profile_bundle", lambda *_, **__: profile)
     with caplog.at_level(logging.WARNING, "edge_embed"):
         other = replace(profile, bundle="0" * 64, costs=cheap)
         with Embedder.open(tiny_bundle, budget=Budget(latency_ms=5), profile=other) as embedder:

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.choose.policy import Budget, Option
 from edge_embed_runtimes.embedder import Embedder
 from edge_embed_runtimes.engines.fake import FakeSession
 from edge_embed_runtimes.errors import EngineError, LadderError, NoTierFits, SpaceMismatch, TextError, VectorError
-from edge_embed_runtimes.opening import Setup
-from edge_embed_runtimes.outputs import DTYPES, unit_length
-from edge_embed_runtimes.policy import Budget, Option
-from edge_embed_runtimes.pool import SessionPool
-from edge_embed_runtimes.running import Runner
+from edge_embed_runtimes.index.outputs import DTYPES, unit_length
+from edge_embed_runtimes.index.vectors import VectorSet
+from edge_embed_runtimes.run.pool import SessionPool
+from edge_embed_runtimes.run.runner import Runner
+from edge_embed_runtimes.run.setup import Setup
 from edge_embed_runtimes.tiers import parse_ladder
 from edge_embed_runtimes.tokenizer import TextCut, Tokenizer
-from edge_embed_runtimes.vectors import VectorSet
 
 LADDER = parse_ladder("1x8,2x16,3x32")
 DEMI, SHORT, TALL = LADDER

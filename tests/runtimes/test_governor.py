@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_embed_runtimes.choose.governor import DWELL_S, Governor
+from edge_embed_runtimes.choose.policy import Budget, Option
 from edge_embed_runtimes.device.measure import Cost, Latency
 from edge_embed_runtimes.device.probe import PowerState
 from edge_embed_runtimes.errors import NoTierFits
-from edge_embed_runtimes.governor import DWELL_S, Governor
-from edge_embed_runtimes.policy import Budget, Option
 from edge_embed_runtimes.tiers import parse_ladder
 
 TIERS = parse_ladder("1x8,2x16,3x32,4x48").tiers

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_embed_runtimes.errors import OutputError
-from edge_embed_runtimes.journal import Journal
+from edge_embed_runtimes.index.journal import Journal
 
 ROWS = np.arange(12, dtype=np.float32).reshape(6, 2)
 
@@ -64,7 +64,7 @@ def test_two_writers_do_not_mix(tmp_path):
     target = tmp_path / "index.npz"
     with journal(target):
         script = (
-            "import sys, pathlib\nfrom edge_embed_runtimes.journal import Journal\n"
+            "import sys, pathlib\nfrom edge_embed_runtimes.index.journal import Journal\n"
             "with Journal(pathlib.Path(sys.argv[1]), 'work', width=2, rows=6): pass"
         )
         done = subprocess.run([sys.executable, "-c", script, str(target)], capture_output=True, text=True, check=False)

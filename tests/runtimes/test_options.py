@@ -5,10 +5,10 @@ import importlib.util
 import pytest
 
 from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.choose.options import list_options, with_costs
 from edge_embed_runtimes.device.probe import read_device
 from edge_embed_runtimes.device.profile import DeviceProfile
 from edge_embed_runtimes.errors import BundleError, EngineError, EngineMissing, LadderError
-from edge_embed_runtimes.options import list_options, with_costs
 
 
 @pytest.fixture

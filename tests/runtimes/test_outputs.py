@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edge_embed_runtimes.errors import VectorError
-from edge_embed_runtimes.outputs import DTYPES, convert, find_ranges, numpy_type, restore, unit_length, width_of
+from edge_embed_runtimes.index.outputs import DTYPES, convert, find_ranges, numpy_type, restore, unit_length, width_of
 
 ROWS = unit_length(np.random.default_rng(5).standard_normal((50, 20)).astype(np.float32))
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_embed_runtimes.choose.policy import Budget, Choice, Option, choose
 from edge_embed_runtimes.device.measure import Cost, Latency
 from edge_embed_runtimes.device.probe import PowerState
 from edge_embed_runtimes.errors import BudgetError, NoTierFits
 from edge_embed_runtimes.manifest import ENGINES, PRECISIONS
-from edge_embed_runtimes.policy import Budget, Choice, Option, choose
 from edge_embed_runtimes.tiers import Tier, parse_ladder
 
 TIERS = parse_ladder("1x8,2x16,3x32,4x48").tiers

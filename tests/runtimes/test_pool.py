@@ -9,7 +9,7 @@ import pytest
 
 from edge_embed_runtimes.engines.fake import FakeSession
 from edge_embed_runtimes.errors import EngineError
-from edge_embed_runtimes.pool import SessionPool
+from edge_embed_runtimes.run.pool import SessionPool
 
 DEMI, SHORT, TALL = [(name, "onnx", "int8") for name in ("demi", "short", "tall")]
 INPUT = np.ones((1, 3), dtype=np.int64)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from edge_embed_runtimes.errors import ExtraMissing, OutputError, SpaceMismatch, VectorError
-from edge_embed_runtimes.outputs import DTYPES, unit_length
+from edge_embed_runtimes.index.outputs import DTYPES, unit_length
+from edge_embed_runtimes.index.vectors import VectorSet
 from edge_embed_runtimes.tiers import parse_ladder
-from edge_embed_runtimes.vectors import VectorSet
 
 DEMI, SHORT, TALL = parse_ladder("1x8,2x16,3x32").tiers
 TEXTS = [f"text {number}" for number in range(2500)]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from edge_embed_runtimes.bundle import Bundle
-from edge_embed_runtimes.call import Bulk
-from edge_embed_runtimes.canaries import Canaries, least_cosine, read_canaries
+from edge_embed_runtimes.choose.options import list_options, with_costs
+from edge_embed_runtimes.choose.policy import Budget, Option
 from edge_embed_runtimes.device.measure import Graph
 from edge_embed_runtimes.device.opening import open_graph
 from edge_embed_runtimes.device.probe import usable_threads
@@ -16,9 +16,9 @@ from edge_embed_runtimes.device.profile import DeviceProfile, Plan, profile_bund
 from edge_embed_runtimes.engines import Computing, Session
 from edge_embed_runtimes.errors import EngineError
 from edge_embed_runtimes.manifest import Engine, GraphRole, Precision
-from edge_embed_runtimes.options import list_options, with_costs
-from edge_embed_runtimes.policy import Budget, Option
-from edge_embed_runtimes.pool import SessionPool
+from edge_embed_runtimes.run.call import Bulk
+from edge_embed_runtimes.run.canaries import Canaries, least_cosine, read_canaries
+from edge_embed_runtimes.run.pool import SessionPool
 from edge_embed_runtimes.tokenizer import Tokenizer
 
 log = logging.getLogger("edge_embed")

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from edge_embed_runtimes.call import Bulk, Call
+from edge_embed_runtimes.choose.governor import DWELL_S, Governor
+from edge_embed_runtimes.choose.policy import Budget, Choice, Option
 from edge_embed_runtimes.device.measure import Graph
 from edge_embed_runtimes.device.probe import PowerState, read_power
 from edge_embed_runtimes.device.profile import DeviceProfile
 from edge_embed_runtimes.engines import Session
 from edge_embed_runtimes.errors import EdgeEmbedError, EngineError, NoTierFits
-from edge_embed_runtimes.governor import DWELL_S, Governor
-from edge_embed_runtimes.policy import Budget, Choice, Option
-from edge_embed_runtimes.pool import SessionPool
+from edge_embed_runtimes.run.call import Bulk, Call
+from edge_embed_runtimes.run.pool import SessionPool
 from edge_embed_runtimes.tokenizer import Batch
 
 log = logging.getLogger("edge_embed")

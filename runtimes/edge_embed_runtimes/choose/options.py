@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.choose.policy import Option
 from edge_embed_runtimes.device.profile import DeviceProfile
 from edge_embed_runtimes.engines import ONNX_DEVICES, check_engine, is_installed
 from edge_embed_runtimes.errors import BundleError, EngineMissing
 from edge_embed_runtimes.manifest import ENGINES, PRECISIONS, Engine, Precision
-from edge_embed_runtimes.policy import Option
 from edge_embed_runtimes.tiers import Tier
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
+from edge_embed_runtimes.choose.policy import Budget, Choice, Option, choose, is_saving, settle
 from edge_embed_runtimes.device.measure import Graph
 from edge_embed_runtimes.device.probe import PowerState
 from edge_embed_runtimes.errors import NoTierFits
-from edge_embed_runtimes.policy import Budget, Choice, Option, choose, is_saving, settle
 from edge_embed_runtimes.tiers import Tier
 
 DWELL_S = 10.0
@@ -27,7 +27,7 @@ class Governor:
     """The choice among options, held for a while and then reconsidered.
 
     Args:
-        options: see `edge_embed_runtimes.policy.choose`.
+        options: see `edge_embed_runtimes.choose.policy.choose`.
         power: the state now.
         now: seconds on any clock that does not stand still.
         dwell_s: a choice is kept at least this long, unless it can't run.

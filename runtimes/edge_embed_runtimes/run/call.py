@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_embed_runtimes.device.measure import Graph
 from edge_embed_runtimes.engines import Session
-from edge_embed_runtimes.pool import SessionPool
+from edge_embed_runtimes.run.pool import SessionPool
 from edge_embed_runtimes.tokenizer import Batch
 
 _BULK_BATCHES = 4

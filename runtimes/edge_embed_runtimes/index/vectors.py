@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from edge_embed_runtimes.errors import EdgeEmbedError, ExtraMissing, OutputError, SpaceMismatch, VectorError
 from edge_embed_runtimes.files import writing_file
-from edge_embed_runtimes.journal import Journal
-from edge_embed_runtimes.outputs import (
+from edge_embed_runtimes.index.journal import Journal
+from edge_embed_runtimes.index.outputs import (
     Dtype,
     Values,
     check_dtype,

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from edge_embed_runtimes.device.measure import Graph
 from edge_embed_runtimes.engines import Computing
 from edge_embed_runtimes.errors import LadderError, TextError
+from edge_embed_runtimes.index.vectors import VectorSet
 from edge_embed_runtimes.manifest import Engine, Precision
-from edge_embed_runtimes.pool import SessionPool
+from edge_embed_runtimes.run.pool import SessionPool
 from edge_embed_runtimes.tiers import Ladder, Tier
 from edge_embed_runtimes.tokenizer import Batch
-from edge_embed_runtimes.vectors import VectorSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Which tier: what can run, what it costs, what a budget allows, and when to change."""

@@ -1,0 +1,1 @@
+"""Texts through sessions: opened, checked, shared by threads, closed."""
