@@ -28,12 +28,11 @@ from edge_embed_runtimes.manifest import Engine, Manifest, Precision
 from edge_embed_runtimes.run.refining import Refinable, Stepper
 from edge_embed_runtimes.run.runner import OnChoice, Runner, Track
 from edge_embed_runtimes.run.setup import Setup, Wishes, set_up
+from edge_embed_runtimes.run.texts import CHUNK_TEXTS, run_texts
 from edge_embed_runtimes.tiers import Ladder, Tier
-from edge_embed_runtimes.tokenizer import LONG_TEXTS, Batch, LongTexts, TextCut, Tokenizer, Tokens, check_texts, pack
+from edge_embed_runtimes.tokenizer import LongTexts, TextCut, Tokenizer, check_texts, pack
 
 log = logging.getLogger("edge_embed")
-
-_CHUNK_TEXTS = 2048
 
 
 class Embedder:
@@ -264,7 +263,8 @@ class Embedder:
         tokens = self._tokenizer.tokenize(texts)
         if tokens.cut:
             self._warn(tokens.cut, len(texts))
-        return self._stepper.begin(self._pack(tokens, choice), len(tokens.ids), choice.graph)
+        batches = pack(tokens.ids, pad_id=self._tokenizer.pad_id, lanes=LANES[choice.engine])
+        return self._stepper.begin(batches, len(tokens.ids), choice.graph)
 
     def refine(self, first: Refinable, *, to: Tier | str, rows: Sequence[int] | None = None) -> Refinable:
         """Go on from a smaller tier's vectors to a larger one's, at the cost of the layers between them.
@@ -291,7 +291,7 @@ class Embedder:
         *,
         dtype: Dtype = "float32",
         long_texts: LongTexts = "truncate",
-        chunk_texts: int = _CHUNK_TEXTS,
+        chunk_texts: int = CHUNK_TEXTS,
     ) -> Iterator[Values]:
         """Vectors of any number of texts in constant memory: arrays of up to `chunk_texts` rows, in order, of one tier.
 
@@ -364,24 +364,11 @@ class Embedder:
         long_texts: LongTexts,
         stop: threading.Event | None = None,
     ) -> NDArray[np.float32]:
-        """(n, dim) float32, a chunk of texts at a time, so that tokens do not pile up."""
-        check_texts(texts)
-        if long_texts not in LONG_TEXTS:
-            raise TextError(f"long_texts={long_texts!r}: allowed are {', '.join(LONG_TEXTS)}")
-        parts: list[NDArray[np.float32]] = []
-        cut = 0
         with self._runner.call(choice, track=track, stop=stop) as call:
-            for start in range(0, max(1, len(texts)), _CHUNK_TEXTS):
-                tokens = self._tokenizer.tokenize(texts[start : start + _CHUNK_TEXTS], long_texts)
-                found = call.run(self._pack(tokens, choice), len(tokens.ids))
-                parts.append(found if tokens.texts is None else _merge(found, tokens.ids, tokens.texts))
-                cut += tokens.cut
+            vectors, cut = run_texts(texts, self._tokenizer, call, long_texts)
         if cut:
             self._warn(cut, len(texts))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _pack(self, tokens: Tokens, choice: Choice) -> list[Batch]:
-        return list(pack(tokens.ids, pad_id=self._tokenizer.pad_id, lanes=LANES[choice.engine]))
+        return vectors
 
     def _warn(self, cut: int, count: int) -> None:
         self.texts_cut += cut
@@ -430,14 +417,3 @@ def _callers_level() -> int:
     while frame.f_code.co_filename == __file__ and frame.f_back is not None:
         level, frame = level + 1, frame.f_back
     return level
-
-
-def _merge(vectors: NDArray[np.float32], ids: list[list[int]], texts: list[int]) -> NDArray[np.float32]:
-    """A vector a text, of those of its windows: their mean, each weighted by its length."""
-    first = np.flatnonzero(np.diff(texts, prepend=-1))
-    merged = vectors[first]
-    for start, end in zip(first, [*first[1:], len(vectors)], strict=True):
-        if end - start > 1:
-            weights = np.array([[len(window)] for window in ids[start:end]], dtype=np.float32)
-            merged[texts[start]] = unit_length((vectors[start:end] * weights).sum(axis=0, keepdims=True))[0]
-    return merged

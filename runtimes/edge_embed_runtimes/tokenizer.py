@@ -171,6 +171,9 @@ def pack(
         lanes: texts of one batch have the same number of whole lanes, each of so many tokens, and there are a power of
             two of them if they are many; see `edge_embed_runtimes.engines.LANES`.
     """
+    if len(ids) == 1:
+        yield pad(ids, pad_id=pad_id)
+        return
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     start = 0
     while start < len(order):

@@ -82,6 +82,22 @@ def test_a_call_that_is_stopped_stops():
     assert session.now == 0
 
 
+def test_where_several_at_once_fail_one_runs_after_the_other(caplog):
+    opened = []
+
+    def broken(graph):
+        opened.append(graph)
+        raise EngineError("wrong vectors")
+
+    bulk = Bulk(SessionPool(broken), 3, ThreadPoolExecutor(3))
+    for _ in range(2):
+        with Call(GRAPH, 8, SessionPool(lambda _: FakeSession(8)), bulk) as call:
+            assert (call.run(BATCHES, len(IDS)) == alone()).all()
+    assert opened == [GRAPH]
+    (said,) = caplog.messages
+    assert said == "demi onnx int8 runs a batch at a time: wrong vectors"
+
+
 @pytest.mark.parametrize("many", [True, False])
 def test_a_close_waits_for_the_end_of_the_call(many):
     session = Watched()

@@ -2,8 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 from typing import Generic, TypeVar
 
 from edge_embed_runtimes.device.measure import Graph
@@ -18,6 +18,33 @@ class _Entry(Generic[S]):
     def __init__(self, session: S) -> None:
         self.session = session
         self.leases = 0
+
+
+class Lease(Generic[S]):
+    """A session that stays open until `end`, or until the end of a `with` block.
+
+    Attributes:
+        session: is used by its holder alone or by others, too, at the same time.
+    """
+
+    __slots__ = ("_entry", "_pool", "session")
+
+    def __init__(self, pool: "SessionPool[S]", entry: _Entry[S]) -> None:
+        self.session = entry.session
+        self._pool = pool
+        self._entry = entry
+
+    def end(self) -> None:
+        """Let it close; once."""
+        self._pool._give_back(self._entry)
+
+    def __enter__(self) -> S:
+        return self.session
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
 
 
 class SessionPool(Generic[S]):
@@ -36,9 +63,8 @@ class SessionPool(Generic[S]):
         self._opening = threading.Lock()
         self._closed = False
 
-    @contextmanager
-    def lease(self, graph: Graph) -> Iterator[S]:
-        """The session of a graph, which stays open until the end of the block.
+    def lease(self, graph: Graph) -> Lease[S]:
+        """The session of a graph.
 
         Raises:
             EngineError: the pool is closed, or the engine can't load the graph.
@@ -47,12 +73,12 @@ class SessionPool(Generic[S]):
         if entry is None:
             with self._opening:
                 entry = self._take(graph) or self._open(graph)
-        try:
-            yield entry.session
-        finally:
-            with self._lock:
-                entry.leases -= 1
-                self._shrink()
+        return Lease(self, entry)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it gives no more leases."""
+        return self._closed
 
     def is_open(self, graph: Graph) -> bool:
         """Whether a lease of it would not wait."""
@@ -74,6 +100,11 @@ class SessionPool(Generic[S]):
                 entry.leases += 1
                 self._entries.move_to_end(graph)
             return entry
+
+    def _give_back(self, entry: _Entry[S]) -> None:
+        with self._lock:
+            entry.leases -= 1
+            self._shrink()
 
     def _open(self, graph: Graph) -> _Entry[S]:
         entry = _Entry(self._open_graph(graph))

@@ -141,7 +141,7 @@ class Runner:
         """Close all sessions, each at the end of the call that uses it."""
         self._pool.close()
         if self._bulk is not None:
-            self._bulk.pool.close()
+            self._bulk.close()
             self._bulk = None  # its threads end with the last call that holds it
 
     def _state(self) -> PowerState:
