@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edge_embed_runtimes.engines import Session as Session
     from edge_embed_runtimes.engines.fake import FakeSession as FakeSession
     from edge_embed_runtimes.errors import EdgeEmbedError as EdgeEmbedError
+    from edge_embed_runtimes.fake import fake_embedder as fake_embedder
     from edge_embed_runtimes.index.vectors import VectorSet as VectorSet
     from edge_embed_runtimes.manifest import Manifest as Manifest
     from edge_embed_runtimes.manifest import Passport as Passport
@@ -46,6 +47,7 @@ _HOME = {
     "Tier": "tiers",
     "VectorSet": "index.vectors",
     "choose": "choose.policy",
+    "fake_embedder": "fake",
     "parse_ladder": "tiers",
 }
 

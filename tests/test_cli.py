@@ -377,7 +377,7 @@ def test_verify(edge_embed, tiny_bundle):
     assert done.code == 0
     assert done.err == ""
     assert "FAILED" not in done.out
-    assert done.out.count(" ok ") == 37
+    assert done.out.count(" ok ") == 55
     found = edge_embed("verify", tiny_bundle, "--json").json
     assert found["passed"] is True
     assert len(found["findings"]) == 37

@@ -20,6 +20,7 @@ SDK_RANKS = (
     ("edge_embed.data*", "edge_embed.extras", "edge_embed.vectors", "edge_embed"),
 )
 RUNTIME_RANKS = (
+    ("fake",),
     ("embedder", "check"),
     ("run*",),
     ("choose*",),

@@ -26,6 +26,7 @@ PUBLIC = [
     "Tier",
     "VectorSet",
     "choose",
+    "fake_embedder",
     "parse_ladder",
     "__version__",
 ]

@@ -1,15 +1,23 @@
 """Check a bundle on this device: every hash, every gate, and known texts against their known vectors."""
 
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.device.measure import Graph
 from edge_embed_runtimes.device.opening import open_graph
 from edge_embed_runtimes.device.probe import usable_threads
-from edge_embed_runtimes.engines import is_installed
-from edge_embed_runtimes.manifest import Engine, Manifest, Precision
+from edge_embed_runtimes.engines import Computing, is_installed
+from edge_embed_runtimes.manifest import GRAPH_ROLES, GraphRole, Manifest
 from edge_embed_runtimes.progress import Progress, silent
-from edge_embed_runtimes.run.canaries import Canaries, least_cosine, read_canaries
-from edge_embed_runtimes.tiers import Tier
+from edge_embed_runtimes.run.canaries import Canaries, read_canaries
+from edge_embed_runtimes.run.pool import SessionPool
+from edge_embed_runtimes.run.refining import Stepper
 from edge_embed_runtimes.tokenizer import Tokenizer
 
 
@@ -35,12 +43,15 @@ def check_bundle(bundle: Bundle, *, progress: Progress = silent) -> tuple[Findin
     findings = [Finding("hashes", passed=True, found=f"{len(manifest.files)} files as exported")]
     findings += _check_gates(manifest)
     canaries = read_canaries(bundle, Tokenizer.from_file(bundle.tokenizer(), max_tokens=manifest.max_tokens))
-    graphs = [entry for entry in manifest.by_role("graph") if entry.tier and entry.engine and entry.precision]
-    for done, entry in enumerate(graphs, start=1):
-        if entry.tier and entry.engine and entry.precision:
-            tier = manifest.ladder.find(entry.tier)
-            findings.append(_check_canaries(bundle, tier, entry.engine, entry.precision, canaries))
-        progress("canaries", done, len(graphs))
+    with closing(_stepper(bundle)) as stepper:
+        graphs = [file for role in GRAPH_ROLES for file in manifest.by_role(role)]
+        for done, file in enumerate(graphs, start=1):
+            if file.tier and file.engine and file.precision:
+                graph = (file.tier, file.engine, file.precision)
+                run = partial(_by_graph if file.role == "graph" else _by_steps, bundle, stepper, canaries, graph)
+                what = "canaries of" if file.role == "graph" else "canaries of the steps to"
+                findings.append(_check_canaries(f"{what} {' '.join(graph)}", run, canaries, graph))
+            progress("canaries", done, len(graphs))
     return tuple(findings)
 
 
@@ -58,14 +69,28 @@ def _check_gates(manifest: Manifest) -> list[Finding]:
     ]
 
 
-def _check_canaries(bundle: Bundle, tier: Tier, engine: Engine, precision: Precision, canaries: Canaries) -> Finding:
-    what = f"canaries of {tier.name} {engine} {precision}"
-    if not is_installed(engine):
-        return Finding(what, passed=True, found=f"not run: {engine} isn't installed")
-    session = open_graph(bundle, tier, engine, precision, threads=usable_threads())
-    try:
-        found = canaries.lowest_cosine(session, tier)
-    finally:
-        session.close()
-    least = least_cosine(bundle, tier, engine, precision)
-    return Finding(what, passed=found >= least, found=f"smallest cosine {found:.5f}, at least {least:g}")
+def _check_canaries(what: str, run: Callable[[], NDArray[np.float32]], canaries: Canaries, graph: Graph) -> Finding:
+    if not is_installed(graph[1]):
+        return Finding(what, passed=True, found=f"not run: {graph[1]} isn't installed")
+    lowest, least = canaries.lowest_cosine(run(), graph), canaries.least_cosine(graph)
+    return Finding(what, passed=lowest >= least, found=f"smallest cosine {lowest:.5f}, at least {least:g}")
+
+
+def _by_graph(bundle: Bundle, _: Stepper, canaries: Canaries, graph: Graph) -> NDArray[np.float32]:
+    with closing(_open(bundle, "graph", graph)) as session:
+        return canaries.run(session)
+
+
+def _by_steps(_: Bundle, stepper: Stepper, canaries: Canaries, graph: Graph) -> NDArray[np.float32]:
+    return stepper.run_canaries(canaries, graph)
+
+
+def _stepper(bundle: Bundle) -> Stepper:
+    ladder = bundle.manifest.ladder
+    return Stepper(SessionPool(partial(_open, bundle, "step"), keep=len(ladder)), ladder, bundle.manifest.space)
+
+
+def _open(bundle: Bundle, role: GraphRole, graph: Graph) -> Computing:
+    name, engine, precision = graph
+    tier = bundle.manifest.ladder.find(name)
+    return open_graph(bundle, tier, engine, precision, threads=usable_threads(), role=role)

@@ -25,7 +25,7 @@ from edge_embed_runtimes.errors import BundleNotFound, EngineError, LadderError,
 from edge_embed_runtimes.index.outputs import Dtype, Values, check_dtype, convert, unit_length
 from edge_embed_runtimes.index.vectors import VectorSet
 from edge_embed_runtimes.manifest import Engine, Manifest, Precision
-from edge_embed_runtimes.run.refining import Refinable, Stepper
+from edge_embed_runtimes.run.refining import Refinable
 from edge_embed_runtimes.run.runner import OnChoice, Runner, Track
 from edge_embed_runtimes.run.setup import Setup, Wishes, set_up
 from edge_embed_runtimes.run.texts import CHUNK_TEXTS, run_texts
@@ -52,7 +52,7 @@ class Embedder:
         self._runner = runner
         self._tokenizer = tokenizer
         self._manifest = manifest
-        self._stepper = Stepper(setup.steps, manifest.ladder, manifest.space)
+        self._stepper = setup.stepper
         self._track = runner.start(setup.options)
         self._tracks: dict[tuple[Tier, int], Track] = {}
         self._lock = threading.Lock()

@@ -8,6 +8,7 @@ from edge_embed_runtimes.embedder import Embedder
 from edge_embed_runtimes.engines.buckets import BucketSession
 from edge_embed_runtimes.errors import EngineError, LadderError, SpaceMismatch, TextError
 from edge_embed_runtimes.manifest import ENGINES, PRECISIONS
+from edge_embed_runtimes.run import setup
 from edge_embed_runtimes.tokenizer import TextCut, Tokenizer, pad
 
 
@@ -69,11 +70,32 @@ def test_rows_that_are_not_there(one, tiny_texts, rows):
 
 def test_only_the_missing_layers_run(one, tiny_texts, monkeypatch):
     first = one.begin(tiny_texts[:2], tier="short")
+    one.refine(first, to="tall")  # known texts have run through all steps now
     leased = []
     real = one._stepper._pool.lease
     monkeypatch.setattr(one._stepper._pool, "lease", lambda graph: leased.append(graph[0]) or real(graph))
     one.refine(first, to="tall")
     assert set(leased) == {"tall"}
+
+
+def test_steps_that_compute_wrongly_are_not_used(tiny_bundle, tiny_texts, monkeypatch):
+    real = setup.open_graph
+
+    def open_graph(bundle, tier, *given, role, **named):
+        session = real(bundle, tier, *given, role=role, **named)
+        if role == "step" and tier.name == "tall":
+            compute = session.compute
+            session.compute = lambda inputs: [-part for part in compute(inputs)]
+        return session
+
+    monkeypatch.setattr(setup, "open_graph", open_graph)
+    with Embedder.open(tiny_bundle, engine="onnx", precision="int8") as embedder:
+        first = embedder.begin(tiny_texts[:2], tier="demi")
+        assert len(embedder.refine(first, to="short")) == 2
+        with pytest.raises(EngineError, match="wrong vectors on this device: cosine -0"):
+            embedder.refine(first, to="tall")
+    with Embedder.open(tiny_bundle, engine="onnx", precision="int8", verify="never") as embedder:
+        assert len(embedder.refine(embedder.begin(tiny_texts[:2], tier="demi"), to="tall")) == 2
 
 
 def test_no_texts(one):

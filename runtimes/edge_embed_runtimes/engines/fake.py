@@ -1,5 +1,8 @@
 """A session without a model, so that an app can be tested without one."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +34,11 @@ class FakeSession:
             vectors[row] = generator.standard_normal(self._dim)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
+
+    def compute(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """See `Computing.compute`; after the vectors a state that says nothing."""
+        vectors = self.run(inputs["input_ids"], inputs["attention_mask"])
+        return [vectors, np.zeros((*inputs["attention_mask"].shape, 1), dtype=np.float32)]
 
     def close(self) -> None:
         """See `Session.close`."""

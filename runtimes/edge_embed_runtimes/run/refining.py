@@ -12,6 +12,7 @@ from edge_embed_runtimes.engines import Computing
 from edge_embed_runtimes.errors import LadderError, TextError
 from edge_embed_runtimes.index.vectors import VectorSet
 from edge_embed_runtimes.manifest import Engine, Precision
+from edge_embed_runtimes.run.canaries import Canaries
 from edge_embed_runtimes.run.pool import SessionPool
 from edge_embed_runtimes.tiers import Ladder, Tier
 from edge_embed_runtimes.tokenizer import Batch
@@ -54,12 +55,17 @@ class Stepper:
 
     Args:
         pool: opens the step to a tier; its sessions are `Computing`.
+        canaries: known texts, which the steps to a tier must get right before their first use; None: they are trusted.
     """
 
-    def __init__(self, pool: SessionPool[Computing], ladder: Ladder, space: str) -> None:
+    def __init__(
+        self, pool: SessionPool[Computing], ladder: Ladder, space: str, canaries: Canaries | None = None
+    ) -> None:
         self._pool = pool
         self._ladder = ladder
         self._space = space
+        self._canaries = canaries
+        self._trusted = set[Graph]()
 
     def begin(self, batches: Iterable[Batch], count: int, graph: Graph) -> Refinable:
         """Run texts from their tokens to a tier.
@@ -67,10 +73,12 @@ class Stepper:
         Args:
             count: how many texts.
             graph: the tier, engine and precision.
+
+        Raises:
+            EngineError: a step can't run, or gives known texts wrong vectors.
         """
-        name, engine, precision = graph
-        tier = self._ladder.find(name)
-        return self._run([Part(batch, None) for batch in batches], count, None, tier, engine, precision)
+        self._check(graph)
+        return self._begin(batches, count, graph)
 
     def refine(self, first: Refinable, to: Tier, rows: Sequence[int] | None = None) -> Refinable:
         """Go on to a larger tier.
@@ -81,16 +89,32 @@ class Stepper:
         Raises:
             LadderError: the tier is not larger.
             TextError: a row that is not there.
+            EngineError: see `begin`.
         """
         before = first.vectors.tier
         if to.layers <= before.layers:
             raise LadderError(f"{to} is not larger than {before}: refine goes up the ladder only")
+        self._check((to.name, first.engine, first.precision))
         parts, count = (first.parts, len(first)) if rows is None else (_take(first, rows), len(rows))
         return self._run(parts, count, before, to, first.engine, first.precision)
+
+    def run_canaries(self, canaries: Canaries, graph: Graph) -> NDArray[np.float32]:
+        """Known texts from their tokens to a tier, (texts, dim) float32."""
+        return np.asarray(self._begin(canaries.batches, len(canaries), graph).vectors.values, dtype=np.float32)
 
     def close(self) -> None:
         """Close all steps."""
         self._pool.close()
+
+    def _check(self, graph: Graph) -> None:
+        if self._canaries is not None and graph not in self._trusted:
+            self._canaries.check(self.run_canaries(self._canaries, graph), graph)
+            self._trusted.add(graph)
+
+    def _begin(self, batches: Iterable[Batch], count: int, graph: Graph) -> Refinable:
+        name, engine, precision = graph
+        tier = self._ladder.find(name)
+        return self._run([Part(batch, None) for batch in batches], count, None, tier, engine, precision)
 
     def _run(
         self,

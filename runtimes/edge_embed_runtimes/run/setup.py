@@ -17,8 +17,9 @@ from edge_embed_runtimes.engines import Computing, Session
 from edge_embed_runtimes.errors import EngineError
 from edge_embed_runtimes.manifest import Engine, GraphRole, Precision
 from edge_embed_runtimes.run.call import Bulk
-from edge_embed_runtimes.run.canaries import Canaries, least_cosine, read_canaries
+from edge_embed_runtimes.run.canaries import read_canaries
 from edge_embed_runtimes.run.pool import SessionPool
+from edge_embed_runtimes.run.refining import Stepper
 from edge_embed_runtimes.tokenizer import Tokenizer
 
 log = logging.getLogger("edge_embed")
@@ -41,14 +42,14 @@ class Setup:
 
     Attributes:
         pool: for a call at a time.
-        steps: from tier to tier.
+        stepper: goes on from tier to tier.
         bulk: for many calls at once, where that is another arrangement.
     """
 
     options: Sequence[Option]
     profile: DeviceProfile | None
     pool: SessionPool[Session]
-    steps: SessionPool[Computing]
+    stepper: Stepper
     bulk: Bulk | None = None
 
 
@@ -87,7 +88,7 @@ def set_up(
         )
         if canaries is not None and role == "graph":
             try:
-                _check(session, canaries, bundle, graph)
+                canaries.check(canaries.run(session), graph)
             except EngineError:
                 session.close()
                 raise
@@ -97,16 +98,6 @@ def set_up(
     if wishes.device == "CPU" and threads > 1:
         workers = ThreadPoolExecutor(threads, thread_name_prefix="edge-embed")
         bulk = Bulk(SessionPool(partial(open_it, streams=threads), keep=1), threads, workers)
-    steps = SessionPool(partial(open_it, role="step"), keep=len(bundle.manifest.ladder))
-    return Setup(with_costs(options, profile, budget.tokens), profile, SessionPool(open_it), steps, bulk)
-
-
-def _check(session: Session, canaries: Canaries, bundle: Bundle, graph: Graph) -> None:
-    """Raise an EngineError where known texts get wrong vectors."""
-    name, engine, precision = graph
-    tier = bundle.manifest.ladder.find(name)
-    found, least = canaries.lowest_cosine(session, tier), least_cosine(bundle, tier, engine, precision)
-    if not found >= least:  # said so that NaN fails, too
-        raise EngineError(
-            f"it gives wrong vectors on this device: cosine {found:.4f} of a known text, at least {least:g}"
-        )
+    ladder, space = bundle.manifest.ladder, bundle.manifest.space
+    stepper = Stepper(SessionPool(partial(open_it, role="step"), keep=len(ladder)), ladder, space, canaries)
+    return Setup(with_costs(options, profile, budget.tokens), profile, SessionPool(open_it), stepper, bulk)
