@@ -28,7 +28,7 @@ from edge_embed_runtimes.manifest import Engine, Manifest, Precision
 from edge_embed_runtimes.run.refining import Refinable
 from edge_embed_runtimes.run.runner import OnChoice, Runner, Track
 from edge_embed_runtimes.run.setup import Setup, Wishes, set_up
-from edge_embed_runtimes.run.texts import CHUNK_TEXTS, run_texts
+from edge_embed_runtimes.run.texts import run_texts
 from edge_embed_runtimes.tiers import Ladder, Tier
 from edge_embed_runtimes.tokenizer import LongTexts, TextCut, Tokenizer, check_texts, pack
 
@@ -291,7 +291,7 @@ class Embedder:
         *,
         dtype: Dtype = "float32",
         long_texts: LongTexts = "truncate",
-        chunk_texts: int = CHUNK_TEXTS,
+        chunk_texts: int = 1024,
     ) -> Iterator[Values]:
         """Vectors of any number of texts in constant memory: arrays of up to `chunk_texts` rows, in order, of one tier.
 

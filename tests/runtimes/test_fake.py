@@ -33,7 +33,7 @@ def test_it_chooses_by_the_budget(budget, tier):
 
 
 def test_a_budget_that_nothing_meets():
-    with pytest.raises(NoTierFits, match="score 0.900 is under 0.95"):
+    with pytest.raises(NoTierFits, match=r"score 0\.900 is under 0\.95"):
         fake_embedder("1x8,6x16", budget=Budget(min_quality=0.95))
 
 

@@ -10,7 +10,7 @@ from edge_embed_runtimes.index.outputs import unit_length
 from edge_embed_runtimes.run.call import Call
 from edge_embed_runtimes.tokenizer import LONG_TEXTS, LongTexts, Tokenizer, check_texts, pack
 
-CHUNK_TEXTS = 2048
+_CHUNK_TEXTS = 2048
 """So many are tokenized at a time; with fewer, batches of like length are smaller and slower."""
 
 
@@ -28,8 +28,8 @@ def run_texts(
         raise TextError(f"long_texts={long_texts!r}: allowed are {', '.join(LONG_TEXTS)}")
     parts: list[NDArray[np.float32]] = []
     cut = 0
-    for start in range(0, max(1, len(texts)), CHUNK_TEXTS):
-        tokens = tokenizer.tokenize(texts[start : start + CHUNK_TEXTS], long_texts)
+    for start in range(0, max(1, len(texts)), _CHUNK_TEXTS):
+        tokens = tokenizer.tokenize(texts[start : start + _CHUNK_TEXTS], long_texts)
         batches = list(pack(tokens.ids, pad_id=tokenizer.pad_id, lanes=call.lanes))
         found = call.run(batches, len(tokens.ids))
         parts.append(found if tokens.texts is None else _merge(found, tokens.ids, tokens.texts))
