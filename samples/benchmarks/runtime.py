@@ -6,7 +6,6 @@ The bundle must be the checkpoint's, with int8 and fp32 for both engines. All ru
 in turn, on the same texts; a figure is a median over the rounds.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import get_args
 
 import numpy as np
 import tokenizers
+from arguments import read_arguments
 from peers import THREADS, Encode, OnnxPeer, OpenVinoPeer, TextPeer, library_peers, torch_peer
 from processor import product_speeds
 from side_by_side import alternate, ratio
@@ -27,7 +27,7 @@ from side_by_side import alternate, ratio
 from edge_embed import Embedder
 from edge_embed.data.lines import read_lines, text_files
 from edge_embed.model.checkpoint import load_checkpoint
-from edge_embed_export.calibrate import calibration_texts, sample_texts
+from edge_embed_export.calibrate import calibration_texts
 from edge_embed_export.graph import cut, export_ladder, save
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.device.opening import open_graph
@@ -241,11 +241,5 @@ def fresh(script: str, *arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--texts", type=Path, nargs="+", required=True, help="texts to embed; 2,000 are taken")
-    parser.add_argument("--calibrate", type=Path, nargs="+", default=[sample_texts()], help="as at the export")
-    parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
+    given = read_arguments(__doc__, rounds=5)
     main(given.checkpoint, given.bundle, given.texts, given.calibrate, given.rounds)
