@@ -380,7 +380,7 @@ def test_verify(edge_embed, tiny_bundle):
     assert done.out.count(" ok ") == 55
     found = edge_embed("verify", tiny_bundle, "--json").json
     assert found["passed"] is True
-    assert len(found["findings"]) == 37
+    assert len(found["findings"]) == 55
     assert found["findings"][0].keys() == {"what", "passed", "found"}
 
 
