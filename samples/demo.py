@@ -15,8 +15,10 @@ from edge_embed import Budget, Embedder
 from edge_embed.evaluate.evaluation import Sets
 from edge_embed.evaluate.sts import read_scored_pairs
 from edge_embed.model.checkpoint import describe_checkpoint, is_checkpoint
-from edge_embed.show import bars, describe_choice, draw_ladder, print_ladder, print_table, rungs
-from edge_embed.show_training import TrainingLines
+from edge_embed.show.bars import bars
+from edge_embed.show.ladder import describe_choice, draw_ladder, print_ladder, rungs
+from edge_embed.show.table import print_table
+from edge_embed.show.training import TrainingLines
 from edge_embed.train.recipe import Recipe
 from edge_embed.train.recipe_file import make_recipe, read_recipe
 from edge_embed.train.run import Target, train_checkpoint
@@ -24,7 +26,9 @@ from edge_embed_export.build import export_bundle
 from edge_embed_export.settings import ExportSettings
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.choose.options import list_options
-from edge_embed_runtimes.device.profile import DeviceProfile, Plan, profile_bundle
+from edge_embed_runtimes.device.probe import usable_threads
+from edge_embed_runtimes.device.profile import DeviceProfile
+from edge_embed_runtimes.device.profiling import Plan, profile_bundle
 from edge_embed_runtimes.errors import BundleError, ProfileError
 
 SAMPLES = Path(__file__).parent
@@ -48,7 +52,7 @@ def main(out: Path) -> None:
     search_step(bundle, profile)
     heading("6. The ladder on this device")
     ladder = rungs(bundle, profile, tokens=LENGTH)
-    print_ladder(f"{LENGTH} tokens a text, {profile.threads} threads, {profile.device.cpu}", ladder)
+    print_ladder(f"{LENGTH} tokens a text, {profile.threads[0]} threads, {profile.device.cpu}", ladder)
     draw_ladder(ladder, out / "ladder.png")
     console.print(f"picture: {out / 'ladder.png'}")
     console.print(f"done in {time.perf_counter() - started:.0f} s")
@@ -90,7 +94,7 @@ def profile_step(bundle: Bundle, path: Path) -> DeviceProfile:
     heading("4. Profile of this device")
     try:
         profile = DeviceProfile.load(path)
-        if profile.mismatch(bundle, profile.threads) is None:
+        if profile.mismatch(bundle, usable_threads()) is None:
             console.print(f"{path} is of this bundle and device: used again")
             return profile
     except ProfileError:

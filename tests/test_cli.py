@@ -8,7 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from edge_embed import VectorSet, __version__
 from edge_embed.__main__ import main
 from edge_embed.cli import app
 from edge_embed_runtimes.bundle import Bundle
+from edge_embed_runtimes.device.kept import kept_profiles
+from edge_embed_runtimes.device.probe import usable_threads
 from edge_embed_runtimes.device.profile import DeviceProfile
 from edge_embed_runtimes.embedder import Embedder
 from edge_embed_runtimes.manifest import MANIFEST_NAME
@@ -29,6 +31,7 @@ from edge_embed_runtimes.tiers import STARBUCKS
 
 VERBS = ("train", "pretrain", "export", "inspect", "verify", "devices", "profile", "embed", "evaluate")
 PNG = b"\x89PNG\r\n\x1a\n"
+SAMPLES = Path(__file__).parents[1] / "samples"
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ def test_the_help_of_train_names_the_recipes_defaults():
 def test_the_list_of_verbs():
     done = CliRunner().invoke(app, ["--help"])
     assert done.exit_code == 0
-    assert {command.name or command.callback.__name__ for command in app.registered_commands} == set(VERBS)
+    single = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert single | {group.name for group in app.registered_groups} == set(VERBS)
     assert all(verb in done.output for verb in VERBS)
 
 
@@ -115,6 +119,8 @@ def test_version(edge_embed):
         ["embed", "bundle", "texts.txt", "-o", "out.npy", "--engine", "tflite"],
         ["embed", "bundle", "texts.txt", "-o", "out.npy", "--threads", "0"],
         ["profile", "bundle", "-o", "out.json", "--tokens", "16,long"],
+        ["profile", "compare"],
+        ["profile", "simulate", "bundle"],
         ["evaluate", "bundle"],
     ],
     ids=" ".join,
@@ -249,7 +255,7 @@ def test_a_training_that_was_broken_off(edge_embed, tmp_path, tiny_encoder, tiny
              "--batch-size", "16", "--save-every", "2"]  # fmt: skip
     assert edge_embed(*words, "-o", "whole").code == 0
     with monkeypatch.context() as patched:
-        patched.setattr("edge_embed.show_training.TrainingLines.step", _broken_off_at_step_5)
+        patched.setattr("edge_embed.show.training.TrainingLines.step", _broken_off_at_step_5)
         assert edge_embed(*words, "-o", "out").code == 130
     assert "go on with --resume, or begin anew with --force" in error_line(edge_embed(*words, "-o", "out"))
     other = error_line(edge_embed(*words, "-o", "out", "--resume", "--seed", "1"))
@@ -414,10 +420,12 @@ def test_devices(edge_embed):
     for part in ("processor", "threads", "power", "energy", "engine onnx", "engine openvino"):
         assert part in done.out
     found = edge_embed("devices", "--json").json
-    assert found.keys() == {"device", "power", "engines", "energy_reader"}
-    assert found["engines"]["onnx"]["devices"] == ["CPU"]
+    assert found.keys() == {"device", "power", "temperature_c", "engines", "energy_readers"}
+    assert found["engines"]["onnx"]["devices"] == [{"name": "CPU", "full_name": "", "capabilities": []}]
+    (cpu,) = (one for one in found["engines"]["openvino"]["devices"] if one["name"] == "CPU")
+    assert cpu["full_name"] and "FP32" in cpu["capabilities"]
     assert found["device"]["threads"] >= 1
-    assert found["energy_reader"]["because"]
+    assert all(reader["because"] for reader in found["energy_readers"])
 
 
 # profile, embed
@@ -428,7 +436,7 @@ def profiled(tiny_bundle, tmp_path_factory) -> Path:
     """A folder with a quick profile, its picture and what was printed."""
     folder = tmp_path_factory.mktemp("profiled")
     words = ["profile", tiny_bundle, "-o", folder / "profile.json", "--quick", "--engine", "onnx",
-             "--precision", "int8", "--json", "--picture", folder / "ladder.png"]  # fmt: skip
+             "--precision", "int8", "--json", "--png", folder / "ladder.png"]  # fmt: skip
     done = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
     assert done.exit_code == 0, done.output
     (folder / "printed.json").write_text(done.stdout)
@@ -437,10 +445,11 @@ def profiled(tiny_bundle, tmp_path_factory) -> Path:
 
 def test_profile(profiled, tiny_bundle):
     measured = DeviceProfile.load(profiled / "profile.json")
-    assert measured.mismatch(Bundle(tiny_bundle), measured.threads) is None
-    assert [(cost.tier, cost.engine, cost.precision, cost.tokens, cost.batch) for cost in measured.costs] == [
-        (tier, "onnx", "int8", 32, batch) for tier in ("demi", "short", "tall") for batch in (1, 32)
-    ]
+    assert measured.mismatch(Bundle(tiny_bundle), usable_threads()) is None
+    assert {(*cost.graph, cost.tokens, cost.batch) for cost in measured.costs} == {
+        (tier, "onnx", "int8", 32, batch) for tier in ("demi", "short", "tall") for batch in (1, 16)
+    }
+    assert next(kept_profiles(Bundle(tiny_bundle), threads=usable_threads())) == measured
     assert json.loads((profiled / "printed.json").read_text()) == json.loads((profiled / "profile.json").read_text())
     assert (profiled / "ladder.png").read_bytes().startswith(PNG)
 
@@ -452,18 +461,79 @@ def test_profile_as_tables(edge_embed, tiny_bundle, tmp_path, monkeypatch, profi
         asked.update(settings, graphs=graphs)
         return DeviceProfile.load(profiled / "profile.json")
 
-    monkeypatch.setattr("edge_embed_runtimes.device.profile.profile_bundle", measured)
+    monkeypatch.setattr("edge_embed_runtimes.device.profiling.profile_bundle", measured)
     done = edge_embed(
-        "profile", tiny_bundle, "-o", tmp_path / "p.json", "--tokens", "16, 32", "--threads", 3, "--engine", "onnx"
+        "profile", tiny_bundle, "-o", tmp_path / "p.json", "--tokens", "16, 32", "--threads", "3,1", "--engine", "onnx"
     )
     assert done.code == 0
     assert asked["plan"].tokens == (16, 32)
-    assert asked["threads"] == 3
+    assert asked["plan"].threads == (3, 1)
     assert {engine for _, engine, _ in asked["graphs"]} == {"onnx"}
     assert "32 tokens" in done.out
     for tier in ("demi", "short", "tall"):
         assert tier in done.out
     assert DeviceProfile.load(tmp_path / "p.json") == DeviceProfile.load(profiled / "profile.json")
+
+
+def test_profiles_beside_each_other(edge_embed, profiled, tmp_path):
+    first = DeviceProfile.load(profiled / "profile.json")
+    slower = tuple(cost.slowed(2.5) for cost in first.costs if cost.tier != "short")
+    replace(first, device=replace(first.device, cpu="Slow CPU"), costs=slower).save(tmp_path / "kiosk.json")
+    done = edge_embed("profile", "compare", profiled / "profile.json", tmp_path / "kiosk.json")
+    assert done.code == 0 and done.err == ""
+    assert done.out.count("(2.50x)") == len(slower) and "Slow CPU" in done.out
+    found = edge_embed("profile", "compare", profiled / "profile.json", tmp_path / "kiosk.json", "--json").json
+    assert set(found) == {"profile", "kiosk"}
+
+
+def test_one_profile_alone_is_no_comparison(edge_embed, profiled):
+    done = edge_embed("profile", "compare", profiled / "profile.json")
+    assert done.code == 2 and "name at least two" in done.err
+
+
+def test_profiles_of_two_bundles_are_said(edge_embed, profiled, tmp_path):
+    other = replace(DeviceProfile.load(profiled / "profile.json"), bundle="0" * 64)
+    other.save(tmp_path / "other.json")
+    done = edge_embed("profile", "compare", profiled / "profile.json", tmp_path / "other.json")
+    assert done.code == 0 and "different bundles" in done.err
+
+
+def test_a_simulated_day(edge_embed, tiny_bundle, profiled, tmp_path):
+    done = edge_embed(
+        *("profile", "simulate", tiny_bundle, "--profile", profiled / "profile.json", "--min-quality", 0.0001),
+        *("--trace", SAMPLES / "traces/laptop_day.csv", "--png", tmp_path / "day.png"),
+    )
+    assert done.code == 0 and done.err == ""
+    assert "10.0 hours" in done.out and any(f"{tier} " in done.out for tier in ("demi", "short", "tall"))
+    assert (tmp_path / "day.png").read_bytes().startswith(PNG)
+    spans = edge_embed(
+        *("profile", "simulate", tiny_bundle, "--profile", profiled / "profile.json", "--json"),
+        *("--trace", SAMPLES / "traces/kiosk.csv"),
+    ).json
+    assert (spans[0]["start_s"], spans[-1]["end_s"]) == (0, 86400)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--trace", "gone.csv"), "gone.csv can't be read"),
+        (("--trace", SAMPLES / "traces/kiosk.csv", "--threads", "99"), "no costs with 99 threads"),
+        (("--trace", SAMPLES / "traces/kiosk.csv", "--latency-ms", "-1"), "latency_ms=-1"),
+        (("--trace", SAMPLES / "traces/kiosk.csv", "--latency-ms", "1e-6"), "no tier fits"),
+    ],
+)
+def test_a_simulation_that_can_not_be(edge_embed, tiny_bundle, profiled, words, says):
+    done = edge_embed("profile", "simulate", tiny_bundle, "--profile", profiled / "profile.json", *words)
+    assert done.code == 1 and says in done.err
+
+
+def test_a_simulation_with_a_profile_of_another_bundle(edge_embed, tiny_bundle, profiled, tmp_path):
+    replace(DeviceProfile.load(profiled / "profile.json"), bundle="0" * 64).save(tmp_path / "p.json")
+    done = edge_embed(
+        *("profile", "simulate", tiny_bundle, "--profile", tmp_path / "p.json"),
+        *("--trace", SAMPLES / "traces/kiosk.csv"),
+    )
+    assert done.code == 1 and "is of another bundle" in done.err
 
 
 LINES = ["a cat sees the house", "", "my friend sings", "  ", "the bus"]

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("edge_embed", "edge_embed_export", "edge_embed_runtimes")
 SDK_RANKS = (
-    ("edge_embed.cli*", "edge_embed.__main__", "edge_embed.show*"),
+    ("edge_embed.cli*", "edge_embed.__main__", "edge_embed.show*", "edge_embed.report*"),
     ("edge_embed_export*", "edge_embed.train*", "edge_embed.integrations*"),
     ("edge_embed.evaluate*",),
     ("edge_embed.model*",),

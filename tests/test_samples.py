@@ -14,7 +14,7 @@ from edge_embed.evaluate.sts import read_scored_pairs
 from edge_embed.train.recipe import LoopSettings, LossWeights, Recipe
 from edge_embed.train.recipe_file import make_recipe, read_recipe
 from edge_embed_runtimes.bundle import Bundle
-from edge_embed_runtimes.device.profile import Plan, profile_bundle
+from edge_embed_runtimes.device.profiling import Plan, profile_bundle
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 TEXTS = SAMPLES / "texts"

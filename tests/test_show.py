@@ -9,25 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from edge_embed import show
-from edge_embed.show import (
-    Rung,
-    bars,
-    describe_choice,
-    draw_ladder,
-    print_device,
-    print_grades,
-    print_ladder,
-    print_manifest,
-    print_table,
-    rungs,
-)
+from edge_embed.show import table
+from edge_embed.show.bars import bars
+from edge_embed.show.device import print_device
+from edge_embed.show.holdings import print_grades, print_manifest
+from edge_embed.show.ladder import Rung, describe_choice, draw_ladder, print_ladder, rungs
+from edge_embed.show.table import print_table
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.choose.policy import Choice
+from edge_embed_runtimes.device.energy import Finding
 from edge_embed_runtimes.device.measure import Cost, Latency
 from edge_embed_runtimes.device.probe import Device, PowerState
 from edge_embed_runtimes.device.profile import DeviceProfile
-from edge_embed_runtimes.engines import EngineFacts
+from edge_embed_runtimes.engines import EngineDevice, EngineFacts
 from edge_embed_runtimes.errors import OutputError
 from edge_embed_runtimes.tiers import Tier
 
@@ -46,6 +40,16 @@ def lines(text: str) -> list[list[str]]:
 
 
 # Tables
+
+
+class FakeReader:
+    name = "battery"
+
+    def read_mj(self):
+        return 0.0
+
+    def close(self):
+        pass
 
 
 def test_a_table_has_numbers_at_the_right_and_words_at_the_left(capsys):
@@ -94,7 +98,7 @@ def test_a_bundles_ladder_from_its_profile(tiny_bundle):
         for batch in (1, 8)
         for tier, engine, ms in (("demi", "onnx", 1.0 * batch + tokens), ("tall", "openvino", 2.0 * batch + tokens))
     )
-    profile = DeviceProfile("id", DEVICE, {}, 2, "CPU", "mains", None, True, costs)
+    profile = DeviceProfile("id", DEVICE, {}, "CPU", "mains", None, 0.0, costs)
     first, second = sorted(rungs(bundle, profile, tokens=32), key=lambda rung: rung.tier.layers)
     manifest = bundle.manifest
     grade = manifest.passport.grade("demi", "onnx", "int8")
@@ -131,30 +135,46 @@ def test_a_bundles_tables_fit_a_narrow_pipe(capsys, tiny_bundle):
 
 
 @pytest.mark.parametrize(
-    ("power", "memory", "words"),
+    ("device", "power", "temperature", "words"),
     [
-        (PowerState(), 16384, ("16.0 GB", "battery none", "saver, throttled no, no", "4 may be used of 8 cores")),
-        (PowerState("battery", 41.6, True, True), None, ("unknown", "42 %", "saver, throttled yes, yes")),
+        (
+            Device("Some CPU", (), 8, 4, 16384, "Linux x86_64"),
+            PowerState(),
+            None,
+            ("16.0 GB", "battery none", "saver, throttled no, no", "cores 8", "4 may be used", "not told"),
+        ),
+        (
+            Device("Some CPU", (), 8, 2, None, "Linux x86_64", 2, 6, 2.5, 512),
+            PowerState("battery", 41.6, True, True),
+            71.4,
+            (
+                *("unknown", "42 %", "saver, throttled yes, yes", "71 °C"),
+                *("8: 2 for performance, 6 for efficiency", "limited to 2.5 cores", "limited to 512 MB"),
+            ),
+        ),
     ],
     ids=["desktop", "phone"],
 )
-def test_the_table_of_a_device(capsys, power, memory, words):
+def test_the_table_of_a_device(capsys, device, power, temperature, words):
     engines = {
-        "onnx": EngineFacts("1.23", ("CPU",), "pip install edge-embed"),
-        "openvino": EngineFacts(None, (), "pip install 'edge-embed[openvino]'"),
+        "onnx": EngineFacts("1.23", (EngineDevice("CPU"),), "pip install edge-embed"),
+        "openvino": EngineFacts("2026", (EngineDevice("CPU"), EngineDevice("NPU", "Some NPU", ("INT8", "FP16"))), ""),
     }
-    device = Device("Some CPU", (), 8, 4, memory, "Linux x86_64")
-    print_device(device, power, engines, "no reader here")
+    readers = (Finding("rapl", None, "readable by root alone"), Finding("battery", FakeReader(), "BAT0"))
+    print_device(device, power, temperature, engines, readers)
     out = " ".join(capsys.readouterr().out.split())
     told = (
-        "Some CPU",
-        "none known",
-        "no reader here",
-        "1.23 on CPU",
-        "not installed: pip install 'edge-embed[openvino]'",
+        *("Some CPU", "none known", "1.23 on CPU", "2026 on NPU (Some NPU): INT8, FP16"),
+        *("energy rapl no: readable by root alone", "energy battery BAT0"),
     )
     for word in (*told, *words):
         assert word in out
+
+
+def test_an_engine_that_is_missing_says_how_to_get_it(capsys):
+    engines = {"openvino": EngineFacts(None, (), "pip install 'edge-embed[openvino]'")}
+    print_device(DEVICE, PowerState(), None, engines, ())
+    assert "not installed: pip install 'edge-embed[openvino]'" in capsys.readouterr().out
 
 
 # Words
@@ -192,7 +212,7 @@ def test_the_picture_is_a_png(ladder, tmp_path):
 
 def test_the_picture_needs_no_display(tmp_path):
     code = (
-        "import sys\nfrom pathlib import Path\nfrom edge_embed.show import Rung, draw_ladder\n"
+        "import sys\nfrom pathlib import Path\nfrom edge_embed.show.ladder import Rung, draw_ladder\n"
         "from edge_embed_runtimes.tiers import Tier\n"
         "draw_ladder([Rung(Tier('demi', 1, 8), 'onnx', 'int8', 1, 2.0, 3.0, 0.5, 1.0)], Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
@@ -216,7 +236,7 @@ def test_a_picture_that_cannot_be_written(tmp_path):
 
 def test_where_there_is_no_terminal_long_work_leaves_a_line_every_half_minute(capfd, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("edge_embed.show.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("edge_embed.show.bars.time.monotonic", lambda: clock[0])
     with bars() as progress:
         for clock[0], done in ((1, 1), (29, 2), (31, 3), (32, 4), (62, 5)):
             progress("verify", done, 10)
@@ -246,9 +266,9 @@ def test_bars_on_a_terminal_are_on_standard_error(monkeypatch, capsys):
 def test_a_pipe_has_a_fixed_width(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    assert show.console().width == 120
+    assert table.console().width == 120
     monkeypatch.setattr(sys, "stdout", Terminal())
-    assert show.console().width == 40
+    assert table.console().width == 40
 
 
 def test_a_long_path_is_folded_not_cut(capsys, tmp_path):

@@ -15,7 +15,7 @@ from edge_embed.evaluate.classification import ClassificationScores
 from edge_embed.evaluate.evaluation import Evaluation
 from edge_embed.evaluate.retrieval import RetrievalScores
 from edge_embed.evaluate.tables import ScoreTable, score_tables
-from edge_embed.show_scores import draw_scores, print_scores
+from edge_embed.show.scores import draw_scores, print_scores
 from edge_embed_runtimes.errors import DataError, OutputError
 
 CUPS = ("demi", "short", "tall", "grande", "venti", "trenta")
@@ -203,7 +203,7 @@ def test_labels_do_not_overlap(drawn, models):
 def test_the_picture_needs_no_display(tmp_path):
     code = (
         "import sys\nfrom pathlib import Path\nfrom edge_embed.evaluate.evaluation import Evaluation\n"
-        "from edge_embed.show_scores import draw_scores\n"
+        "from edge_embed.show.scores import draw_scores\n"
         "draw_scores([Evaluation('a', ('demi',), {'s': {'demi': 0.5}}, {}, {}, {}, {})], Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )

@@ -53,7 +53,7 @@ def test_no_other_file_is_in_it(names):
     ours = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
     texts = {name for name in ours if name.startswith("edge_embed_export/texts/")}
     assert "edge_embed_export/texts/weather.txt" in texts
-    assert {Path(name).suffix for name in ours - texts} <= {".py", ".typed"}
+    assert {Path(name).suffix for name in ours - texts} <= {".py", ".typed", ".css", ".html", ".js", ".json"}
 
 
 @pytest.mark.parametrize("name", ["edge_embed/py.typed", "edge_embed_runtimes/py.typed"])

@@ -9,11 +9,11 @@ import rich  # noqa: F401  # the verbs draw with it; if it is missing, say so be
 import typer
 
 from edge_embed import __version__
-from edge_embed.cli import exporting, looking, scoring, training, using
+from edge_embed.cli import embedding, exporting, looking, profiling, scoring, training
 from edge_embed.cli.common import app
 from edge_embed_runtimes.errors import EdgeEmbedError
 
-__all__ = ["app", "exporting", "looking", "run", "scoring", "training", "using"]
+__all__ = ["app", "exporting", "looking", "profiling", "run", "scoring", "training", "embedding"]
 
 
 def run() -> None:

@@ -60,7 +60,8 @@ def export(
     require("export", "optimum", "onnx_ir", "nncf", "openvino")
     from edge_embed.cli.scoring import read_sets
     from edge_embed.data.lines import text_files
-    from edge_embed.show import bars, print_grades
+    from edge_embed.show.bars import bars
+    from edge_embed.show.holdings import print_grades
     from edge_embed_export.build import export_bundle
     from edge_embed_export.calibrate import sample_texts
     from edge_embed_export.settings import ExportSettings

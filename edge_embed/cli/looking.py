@@ -19,7 +19,7 @@ def inspect(
 
     Example: edge-embed inspect bundle
     """
-    from edge_embed.show import print_checkpoint, print_manifest
+    from edge_embed.show.holdings import print_checkpoint, print_manifest
     from edge_embed_runtimes.bundle import Bundle
 
     if (place / "starbucks.json").is_file():
@@ -41,7 +41,8 @@ def verify(
 
     Example: edge-embed verify bundle
     """
-    from edge_embed.show import bars, print_table
+    from edge_embed.show.bars import bars
+    from edge_embed.show.table import print_table
     from edge_embed_runtimes.bundle import Bundle
     from edge_embed_runtimes.check import check_bundle
 
@@ -63,21 +64,24 @@ def devices(as_json: Json = False) -> None:
 
     Example: edge-embed devices
     """
-    from edge_embed.show import print_device
-    from edge_embed_runtimes.device.energy import find_reader
-    from edge_embed_runtimes.device.probe import read_device, read_power
+    from edge_embed.show.device import print_device
+    from edge_embed_runtimes.device.energy import find_readers
+    from edge_embed_runtimes.device.probe import read_device, read_power, read_temperature_c
     from edge_embed_runtimes.engines import list_engines
 
-    device, power, engines = read_device(), read_power(), list_engines()
-    reader, reason = find_reader()
+    device, power, temperature = read_device(), read_power(), read_temperature_c()
+    engines, readers = list_engines(), find_readers()
     if not as_json:
-        print_device(device, power, engines, reason)
+        print_device(device, power, temperature, engines, readers)
         return
     print_json(
         {
             "device": asdict(device),
             "power": asdict(power),
+            "temperature_c": temperature,
             "engines": {name: asdict(facts) for name, facts in engines.items()},
-            "energy_reader": {"name": reader.name if reader else None, "because": reason},
+            "energy_readers": [
+                {"name": found.name, "works": found.reader is not None, "because": found.because} for found in readers
+            ],
         }
     )

@@ -47,8 +47,8 @@ def evaluate(
     from edge_embed.evaluate.evaluation import evaluate as score
     from edge_embed.evaluate.opening import open_model
     from edge_embed.evaluate.tables import score_tables, to_markdown
-    from edge_embed.show import bars
-    from edge_embed.show_scores import draw_scores, print_scores
+    from edge_embed.show.bars import bars
+    from edge_embed.show.scores import draw_scores, print_scores
     from edge_embed_runtimes.files import writing_file
 
     opened = [open_model(place, engine=engine, precision=precision) for place in models]

@@ -120,7 +120,7 @@ def train(
     if as_json:
         print_json({"checkpoint": str(output), **asdict(outcome)})
     elif outcome.after and made.dev:
-        from edge_embed.show import print_table
+        from edge_embed.show.table import print_table
 
         rows = [[name, f"{outcome.before[name]:.4f}", f"{score:.4f}"] for name, score in outcome.after.items()]
         print_table(f"Spearman on {made.dev.name}", ["tier", "before", "trained"], rows)
@@ -199,8 +199,8 @@ def _run(
     force: bool,
 ) -> "Outcome":
     """Train with bars and lines; of several processes only the main one speaks."""
-    from edge_embed.show import bars
-    from edge_embed.show_training import TrainingLines
+    from edge_embed.show.bars import bars
+    from edge_embed.show.training import TrainingLines
     from edge_embed.train.gather import is_main_process, join_processes
     from edge_embed.train.monitor import Several
     from edge_embed.train.run import Target

@@ -88,6 +88,10 @@ class ProfileError(EdgeEmbedError):
     """A profile that can't be read or made."""
 
 
+class TraceError(EdgeEmbedError, ValueError):
+    """A power trace that can't be read or played."""
+
+
 class BudgetError(EdgeEmbedError, ValueError):
     """A budget with a value outside its range."""
 

@@ -16,7 +16,7 @@ from edge_embed_runtimes.errors import BundleDamaged, TextError
 
 _FILE_LIMIT_BYTES = 64 << 20
 _MODEL_TYPES = ("WordPiece", "BPE", "Unigram", "WordLevel")
-_BATCH_TOKENS = 512
+BATCH_TOKENS = 512
 """Larger batches take more memory and are no faster on any engine."""
 _BATCH_TEXTS = 64
 _FEW_TEXTS = 8
@@ -137,7 +137,7 @@ class Tokenizer:
             return Tokens([part.ids for _, part in windows], [row for row, _ in windows], 0)
         return Tokens([encoding.ids for encoding in encodings], None, len(longer))
 
-    def batches(self, texts: Sequence[str], *, batch_tokens: int = _BATCH_TOKENS) -> Iterator[Batch]:
+    def batches(self, texts: Sequence[str], *, batch_tokens: int = BATCH_TOKENS) -> Iterator[Batch]:
         """Batches in order of length, each of at most `batch_tokens` tokens, padding included.
 
         Warns:
@@ -161,7 +161,7 @@ def pack(
     ids: Sequence[Sequence[int]],
     *,
     pad_id: int,
-    batch_tokens: int = _BATCH_TOKENS,
+    batch_tokens: int = BATCH_TOKENS,
     batch_texts: int = _BATCH_TEXTS,
     lanes: int = 1,
 ) -> Iterator[Batch]:

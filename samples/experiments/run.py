@@ -16,7 +16,7 @@ from edge_embed.evaluate.evaluation import Sets, evaluate
 from edge_embed.evaluate.opening import open_model
 from edge_embed.evaluate.retrieval import read_retrieval
 from edge_embed.evaluate.sts import read_scored_pairs
-from edge_embed.show_training import TrainingLines
+from edge_embed.show.training import TrainingLines
 from edge_embed.train.recipe import LoopSettings, Recipe
 from edge_embed.train.recipe_file import make_recipe, read_recipe
 from edge_embed.train.run import Target, pretrain_encoder, train_checkpoint

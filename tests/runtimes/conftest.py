@@ -81,8 +81,10 @@ def make_cost() -> Callable[..., Cost]:
         ms: float = 1.0,
         energy_mj: float | None = None,
         peak_mb: float | None = None,
+        threads: int = 2,
     ) -> Cost:
-        return Cost(tier, engine, precision, tokens, batch, Latency(ms, ms, ms), 1000 / ms, energy_mj, 1.0, peak_mb)
+        latency = Latency(ms, ms, ms)
+        return Cost(tier, engine, precision, tokens, batch, latency, 1000 / ms, energy_mj, 1.0, peak_mb, threads)
 
     return make
 

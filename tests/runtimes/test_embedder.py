@@ -86,7 +86,15 @@ def power(monkeypatch):
 def profile(tiny_bundle, make_cost) -> DeviceProfile:
     """An invented profile that speaks for the tiny bundle here: 1, 10 and 100 ms and mJ."""
     costs = tuple(
-        make_cost(name, engine, precision, ms=10.0**step, energy_mj=10.0**step, peak_mb=10.0**step)
+        make_cost(
+            name,
+            engine,
+            precision,
+            ms=10.0**step,
+            energy_mj=10.0**step,
+            peak_mb=10.0**step,
+            threads=usable_threads(),
+        )
         for step, name in enumerate(TIERS)
         for engine in ENGINES
         for precision in PRECISIONS
@@ -95,11 +103,10 @@ def profile(tiny_bundle, make_cost) -> DeviceProfile:
         bundle_id(Bundle(tiny_bundle)),
         read_device(),
         engine_versions(ENGINES),
-        usable_threads(),
         "CPU",
         "mains",
         None,
-        True,
+        0.0,
         costs,
     )
 
@@ -249,14 +256,21 @@ def test_a_profile_of_another_bundle_is_ignored_and_said(tiny_bundle, monkeypatc
     assert "the profile is ignored: it was made with another bundle" in caplog.text
 
 
-def test_without_a_profile_a_budget_measures_first_and_says_so(tiny_bundle, power, caplog):
-    with caplog.at_level(logging.WARNING, "edge_embed"):
-        opened = Embedder.open(
-            tiny_bundle, tier="demi", engine="onnx", precision="int8", budget=Budget(latency_ms=10_000)
-        )
-    opened.close()
-    assert "no profile of this device: measuring 1 graphs first" in caplog.text
-    assert "p90" in opened.choice.because
+def test_without_a_profile_a_budget_measures_first_and_keeps_it(tiny_bundle, tmp_path, power, caplog, monkeypatch):
+    monkeypatch.setenv("EDGE_EMBED_CACHE", str(tmp_path))
+    wish = {"tier": "demi", "engine": "onnx", "precision": "int8"}
+
+    def said(budget: Budget, **wish: str) -> bool:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "edge_embed"), Embedder.open(tiny_bundle, budget=budget, **wish):
+            return "no profile of this device: measuring 1 graphs first" in caplog.text
+
+    assert said(Budget(latency_ms=10_000), **wish)
+    assert not said(Budget(latency_ms=20_000, tokens=16), **wish)
+    assert said(Budget(latency_ms=10_000), **{**wish, "tier": "short"})
+    assert said(Budget(latency_ms=10_000, memory_mb=10_000), **wish), "its memory was not measured"
+    assert not said(Budget(memory_mb=10_000), **wish)
+    assert said(Budget(latency_ms=10_000, tokens=60), **wish), "of longer texts than were measured"
 
 
 def test_a_memory_budget_without_a_profile_measures_memory(tiny_bundle, power):

@@ -1,6 +1,7 @@
 """Timing and energy on a clock of our own: what is counted, and when it ends."""
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,11 +11,11 @@ from edge_embed_runtimes.device import measure as measure_module
 from edge_embed_runtimes.device.measure import (
     Effort,
     Latency,
+    Timing,
     energy_per_text_mj,
     example_input,
-    measure,
+    idle_mw,
     peak_memory_mb,
-    time_calls,
 )
 
 
@@ -33,14 +34,8 @@ class Clock:
     def read_mj(self) -> float:
         return self.used_mj
 
-
-class TimedSession:
-    def __init__(self, clock: Clock, power_mw: float) -> None:
-        self.clock, self.power_mw, self.shapes = clock, power_mw, set()
-
-    def run(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> None:
-        self.shapes |= {input_ids.shape, attention_mask.shape}
-        self.clock.sleep(0.01, self.power_mw)
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -50,81 +45,88 @@ def clock(monkeypatch) -> Clock:
     return made
 
 
-def effort(calls: int = 20, seconds: float = 0.0, max_seconds: float = 100.0) -> Effort:
-    return Effort(calls, seconds, max_seconds, energy_seconds=1.0)
+def effort(calls: int = 20, seconds: float = 0.0, max_seconds: float = 100.0, windows: int = 1) -> Effort:
+    return Effort(windows, calls, seconds, max_seconds, energy_seconds=1.0)
 
 
 def percentiles(latency: Latency) -> tuple[float, float, float]:
     return (latency.p50, latency.p90, latency.p99)
 
 
+def timed(call, plan: Effort) -> Timing:
+    timing = Timing(call, plan)
+    for _ in range(plan.windows):
+        timing.window()
+    return timing
+
+
+def counted(clock, durations):
+    """A call that takes these seconds one after the other, and how often it was called."""
+    calls = itertools.count()
+    seconds = iter(durations)
+
+    def call() -> None:
+        next(calls)
+        clock.sleep(next(seconds))
+
+    return call, lambda: next(calls)
+
+
 def test_percentiles_in_milliseconds(clock):
-    durations = iter([*[0.010] * 10, *np.arange(1, 102) / 1000])
-    latency = time_calls(lambda: clock.sleep(next(durations)), effort(calls=101))
-    assert percentiles(latency) == pytest.approx((51, 91, 100))
+    call, _ = counted(clock, [*[0.010] * 10, *np.arange(1, 102) / 1000])
+    assert percentiles(timed(call, effort(calls=101)).latency) == pytest.approx((51, 91, 100))
 
 
 def test_warm_up_goes_on_until_two_windows_agree(clock):
-    durations = itertools.chain(*([d] * 5 for d in (0.08, 0.04, 0.02, 0.0101)), itertools.repeat(0.01))
-    calls = itertools.count()
+    call, count = counted(clock, itertools.chain(*([d] * 5 for d in (0.08, 0.04, 0.0404)), itertools.repeat(0.01)))
+    latency = timed(call, effort(calls=20, seconds=10, max_seconds=0.1)).latency
+    assert percentiles(latency) == pytest.approx((10, 10, 10))
+    assert count() == 15 + 10
 
-    def call() -> None:
-        next(calls)
-        clock.sleep(next(durations))
 
-    assert percentiles(time_calls(call, effort(calls=20))) == pytest.approx((10, 10, 10))
-    assert next(calls) == 5 * 5 + 20
+def test_a_warm_up_takes_no_longer_than_the_calls(clock):
+    call, count = counted(clock, itertools.chain(*([d] * 5 for d in (0.08, 0.04, 0.02)), itertools.repeat(0.01)))
+    timed(call, effort(calls=20, seconds=0.1, max_seconds=0.2))
+    assert count() == 10 + 15
 
 
 def test_a_warm_up_that_never_settles_ends(clock):
-    durations = itertools.cycle([*[0.01] * 5, *[0.02] * 5])
-    calls = itertools.count()
-
-    def call() -> None:
-        next(calls)
-        clock.sleep(next(durations))
-
-    time_calls(call, effort(calls=4))
-    assert next(calls) == 21 * 5 + 4
+    call, count = counted(clock, itertools.cycle([*[0.01] * 5, *[0.02] * 5]))
+    timed(call, effort(calls=4, seconds=100, max_seconds=0.01))
+    assert count() == 21 * 5 + 1
 
 
 @pytest.mark.parametrize(
     ("plan", "count"),
     [(effort(20), 20), (effort(20, seconds=1), 100), (effort(20, seconds=0.1), 20), (effort(500, 0.1, 1.0), 100)],
 )
-def test_both_calls_and_seconds_are_reached_up_to_the_limit(clock, plan, count):
-    calls = itertools.count()
+@pytest.mark.parametrize("windows", [1, 5])
+def test_both_calls_and_seconds_are_reached_up_to_the_limit(clock, plan, count, windows):
+    call, calls = counted(clock, itertools.repeat(0.01))
+    timed(call, replace(plan, windows=windows))
+    warm = 10 + windows - 1  # and one call before each further window
+    assert abs(calls() - warm - count) <= windows
 
-    def call() -> None:
-        next(calls)
-        clock.sleep(0.01)
 
-    time_calls(call, plan)
-    assert abs(next(calls) - 10 - count) <= 1
+def test_windows_count_together_and_tell_the_drift(clock):
+    call, _ = counted(clock, [*[0.01] * 10, *[0.01] * 10, *[0.9], *[0.03] * 10])
+    timing = timed(call, effort(calls=20, windows=2))
+    assert timing.latency.p50 == pytest.approx(20)
+    assert timing.drift == pytest.approx(2.0)
+
+
+def test_the_power_of_a_device_that_waits(clock):
+    assert idle_mw(clock, 2.0) == pytest.approx(1000)
 
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_energy_is_what_the_call_adds_to_the_idle_device(clock, batch):
-    energy = energy_per_text_mj(lambda: clock.sleep(0.01, 3000), batch, clock, seconds=1.0)
+    energy = energy_per_text_mj(lambda: clock.sleep(0.01, 3000), batch, clock, seconds=1.0, idle_mw=1000)
     assert energy == pytest.approx((3000 - 1000) * 0.01 / batch)
 
 
 def test_energy_below_the_idle_device_is_none_at_all(clock):
-    assert energy_per_text_mj(lambda: clock.sleep(0.01, 500), 1, clock, seconds=1.0) == 0.0
-
-
-def test_measure_puts_them_together(clock):
-    session = TimedSession(clock, 2000)
-    latency, texts_per_s, energy = measure(session, [2, 5, 3], tokens=8, batch=4, effort=effort(), reader=clock)
-    assert percentiles(latency) == pytest.approx((10, 10, 10))
-    assert texts_per_s == pytest.approx(400)
-    assert energy == pytest.approx(1000 * 0.01 / 4)
-    assert session.shapes == {(4, 8)}
-
-
-def test_without_a_reader_energy_is_not_measured(clock):
-    *_, energy = measure(TimedSession(clock, 2000), [2, 3], tokens=4, batch=1, effort=effort(), reader=None)
-    assert energy is None
+    assert energy_per_text_mj(lambda: clock.sleep(0.01, 500), 1, clock, seconds=1.0, idle_mw=1000) == 0.0
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 7])

@@ -106,7 +106,7 @@ def test_costs_come_from_the_profile_at_the_asked_length(bundle, make_cost):
         make_cost("demi", tokens=64, ms=4),
         make_cost("short", tokens=16, ms=2),
     )
-    profile = DeviceProfile("id", read_device(), {}, 1, "CPU", "mains", None, True, costs)
+    profile = DeviceProfile("id", read_device(), {}, "CPU", "mains", None, 0.0, costs)
     demi, short, tall = with_costs(list_options(bundle, engine="onnx", precision="int8"), profile, 17)
     assert (demi.cost, short.cost, tall.cost) == (costs[1], costs[2], None)
 

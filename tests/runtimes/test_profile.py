@@ -3,23 +3,15 @@
 import json
 import re
 from dataclasses import replace
+from importlib.resources import files
 
+import jsonschema
 import pytest
 
 from edge_embed_runtimes.bundle import Bundle
-from edge_embed_runtimes.device import profile as profile_module
 from edge_embed_runtimes.device.probe import read_device
-from edge_embed_runtimes.device.profile import (
-    FORMAT,
-    QUICK_PLAN,
-    DeviceProfile,
-    Plan,
-    bundle_id,
-    engine_versions,
-    profile_bundle,
-)
-from edge_embed_runtimes.errors import LadderError, OutputError, ProfileError
-from edge_embed_runtimes.manifest import ENGINES
+from edge_embed_runtimes.device.profile import FORMAT, DeviceProfile, bundle_id, engine_versions
+from edge_embed_runtimes.errors import OutputError, ProfileError
 
 DEMI = ("demi", "onnx", "int8")
 
@@ -33,7 +25,7 @@ def bundle(bundle_folder) -> Bundle:
 def profile(bundle, make_cost) -> DeviceProfile:
     costs = (make_cost(tokens=16, ms=1), make_cost(tokens=64, ms=4, energy_mj=0.5), make_cost(tokens=16, batch=32))
     return DeviceProfile(
-        bundle_id(bundle), read_device(), engine_versions(("onnx",)), 2, "CPU", "battery", "rapl", False, costs
+        bundle_id(bundle), read_device(), engine_versions(("onnx",)), "CPU", "battery", "rapl", -0.2, costs
     )
 
 
@@ -52,7 +44,7 @@ def test_a_place_that_can_not_be_written(profile, tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "null", "[]", "{}", "nonsense", '{"format": 1}', "[" * 100_000),
+        *("", "null", "[]", "{}", "nonsense", f'{{"format": {FORMAT}}}', "[" * 100_000),
         json.dumps({"format": FORMAT, "device": {}, "costs": []}),
         json.dumps({"format": FORMAT, "device": None, "costs": []}),
     ],
@@ -129,67 +121,30 @@ def test_a_copy_of_the_bundle_is_the_same_bundle(profile, tmp_path, write_bundle
     assert profile.mismatch(Bundle(write_bundle(tmp_path / "copy")), 2) is None
 
 
-@pytest.mark.parametrize("fields", [{"tokens": ()}, {"tokens": (0,)}, {"batches": ()}, {"batches": (1, -1)}])
-def test_bad_plans_are_refused(fields):
-    with pytest.raises(ProfileError, match=f"{next(iter(fields))} to profile"):
-        Plan(**fields)
+def test_the_part_with_some_threads(profile, make_cost):
+    both = replace(profile, costs=(*profile.costs, make_cost(ms=9, threads=1)))
+    assert both.threads == (1, 2)
+    assert both.with_threads(2) == profile
+    assert both.with_threads(1).cost(DEMI, tokens=16).latency_ms.p50 == 9
 
 
-def test_nothing_to_profile(bundle):
-    with pytest.raises(ProfileError, match="nothing to profile"):
-        profile_bundle(bundle, [], plan=QUICK_PLAN)
+@pytest.mark.parametrize(("drift", "stable"), [(0.0, True), (0.1, True), (-0.1, True), (0.11, False), (-0.2, False)])
+def test_a_device_that_kept_its_pace(profile, drift, stable):
+    assert replace(profile, drift=drift).stable is stable
 
 
-def test_a_tier_that_is_not_there(bundle):
-    with pytest.raises(LadderError):
-        profile_bundle(bundle, [("venti", "onnx", "int8")], plan=replace(QUICK_PLAN, isolate=False))
+def schema() -> dict:
+    return json.loads(files("edge_embed_runtimes.device").joinpath("profile.schema.json").read_text())
 
 
-def test_a_failing_process_is_named_with_its_last_word(bundle):
-    with pytest.raises(ProfileError, match=r"measuring demi onnx int8 failed: BundleDamaged: .*tokenizer\.json"):
-        profile_bundle(bundle, [DEMI], plan=QUICK_PLAN)
-
-
-@pytest.mark.parametrize(("again_ms", "stable"), [(1.05, True), (0.95, True), (1.2, False), (0.8, False)])
-def test_stable_is_the_first_graph_measured_again(bundle, monkeypatch, make_cost, again_ms, stable):
-    times = iter([1.0, 5.0, again_ms])
-    measured, told = [], []
-
-    def fake(bundle, graph, plan, threads, runs_on):
-        measured.append(graph)
-        return (make_cost(*graph, ms=next(times)),)
-
-    monkeypatch.setattr(profile_module, "measure_graph", fake)
-    graphs = [DEMI, ("tall", "onnx", "int8")]
-    profile = profile_bundle(
-        bundle, graphs, plan=Plan(isolate=False), threads=3, progress=lambda *step: told.append(step)
-    )
-    assert profile.stable is stable
-    assert measured == [*graphs, DEMI]
-    assert [cost.latency_ms.p50 for cost in profile.costs] == [1.0, 5.0]
-    assert told == [("profile", done, 3) for done in range(4)]
-    assert (profile.threads, profile.bundle) == (3, bundle_id(bundle))
-    assert set(profile.engine_versions) == {"onnx"}
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_quick_profile_in_this_process(tiny_bundle, engine):
-    bundle = Bundle(tiny_bundle)
-    plan = Plan(tokens=(8, 10_000, 20_000), batches=(1, 2), quick=True, isolate=False)
-    profile = profile_bundle(bundle, [("demi", engine, "int8")], plan=plan, threads=1)
-    longest = bundle.manifest.max_tokens
-    assert [(c.tokens, c.batch) for c in profile.costs] == [(8, 1), (8, 2), (longest, 1), (longest, 2)]
-    for cost in profile.costs:
-        assert (cost.tier, cost.engine, cost.precision) == ("demi", engine, "int8")
-        assert 0 < cost.latency_ms.p50 <= cost.latency_ms.p90 <= cost.latency_ms.p99
-        assert cost.texts_per_s == pytest.approx(cost.batch / cost.latency_ms.p50 * 1000)
-        assert cost.load_ms > 0 and cost.peak_mb is None
-    assert profile.mismatch(bundle, 1) is None
-
-
-def test_a_process_of_its_own_tells_its_peak_memory(tiny_bundle):
-    plan = Plan(tokens=(8,), batches=(1,), quick=True)
-    profile = profile_bundle(Bundle(tiny_bundle), [DEMI], plan=plan, threads=1)
-    (cost,) = profile.costs
-    assert 20 < cost.peak_mb < 2000
-    assert cost.latency_ms.p50 > 0
+def test_what_is_saved_is_as_the_schema_says(profile, tmp_path):
+    jsonschema.Draft202012Validator.check_schema(schema())
+    profile.save(tmp_path / "p.json")
+    saved = json.loads((tmp_path / "p.json").read_text())
+    jsonschema.validate(saved, schema())
+    for place in (saved, saved["device"], saved["costs"][0], saved["costs"][0]["latency_ms"]):
+        name = next(iter(place))
+        value = place.pop(name)
+        with pytest.raises(jsonschema.ValidationError, match=name):
+            jsonschema.validate(saved, schema())
+        place[name] = value

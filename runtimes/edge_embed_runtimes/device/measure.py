@@ -1,4 +1,4 @@
-"""Time one session: warm up until steady, then enough calls for percentiles."""
+"""Time sessions: warm up until steady, then windows of calls, spread over the whole measurement."""
 
 import time
 from collections.abc import Callable
@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtimes.device.energy import EnergyReader
-from edge_embed_runtimes.engines import Session
 from edge_embed_runtimes.manifest import Engine, Precision
 
 _WINDOW_CALLS = 5
 _MAX_WINDOWS = 20
 _STEADY = 0.05
-_IDLE_S = 0.5
 
 Graph = tuple[str, Engine, Precision]
 """Tier name, engine and precision: what names one graph of a bundle."""
+Call = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +37,11 @@ class Cost:
         tokens: tokens a text.
         batch: texts a call.
         energy_mj: millijoules a text above the idle device; None where nothing reports it.
-        load_ms: time to load the graph.
+        load_ms: time to load the graph, once the engine has kept what it makes of it.
         peak_mb: largest resident memory of a process that did this and nothing else; None where it was not a process
             of its own.
+        threads: threads a call.
+        first_ms: from the start of such a process to its first vector.
     """
 
     tier: str
@@ -53,6 +54,13 @@ class Cost:
     energy_mj: float | None
     load_ms: float
     peak_mb: float | None
+    threads: int = 1
+    first_ms: float | None = None
+
+    @property
+    def graph(self) -> Graph:
+        """What was measured."""
+        return (self.tier, self.engine, self.precision)
 
     def slowed(self, factor: float) -> "Cost":
         """What it costs where every call takes `factor` times as long."""
@@ -63,16 +71,75 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to measure: until both `calls` calls and `seconds` seconds are over, `max_seconds` at most."""
+    """How long to measure: until both `calls` calls and `seconds` seconds are over, `max_seconds` at most.
 
+    Attributes:
+        windows: into so many parts they are split; others are measured between two of them, so that all of them share
+            the device's good and bad moments.
+        energy_seconds: of calls for the energy, where something reports it.
+    """
+
+    windows: int
     calls: int
     seconds: float
     max_seconds: float
     energy_seconds: float
 
 
-FULL = Effort(calls=100, seconds=1.0, max_seconds=3.0, energy_seconds=2.0)
-QUICK = Effort(calls=20, seconds=0.1, max_seconds=0.4, energy_seconds=1.0)
+FULL = Effort(windows=5, calls=100, seconds=1.0, max_seconds=2.5, energy_seconds=2.0)
+QUICK = Effort(windows=3, calls=20, seconds=0.1, max_seconds=0.4, energy_seconds=1.0)
+
+
+class Timing:
+    """The times of one call, window by window.
+
+    Args:
+        call: what is timed.
+        effort: how long.
+    """
+
+    def __init__(self, call: Call, effort: Effort) -> None:
+        self._call = call
+        self._effort = effort
+        self._windows: list[list[float]] = []
+
+    def window(self) -> None:
+        """Time one more window; the first one begins with a warm-up, until two medians of five agree within 5 %."""
+        if self._windows:
+            self._call()  # others ran meanwhile
+        else:
+            self._warm_up()
+        times: list[float] = []
+        part = self._effort.windows
+        started, spent = time.perf_counter(), 0.0
+        while (
+            len(times) * part < self._effort.calls or spent * part < self._effort.seconds
+        ) and spent * part < self._effort.max_seconds:
+            times.append(_timed(self._call))
+            spent = time.perf_counter() - started
+        self._windows.append(times)
+
+    @property
+    def latency(self) -> Latency:
+        """Percentiles over all windows."""
+        p50, p90, p99 = np.percentile([one for times in self._windows for one in times], (50, 90, 99)) * 1000
+        return Latency(float(p50), float(p90), float(p99))
+
+    @property
+    def drift(self) -> float:
+        """How much longer a call took in the last window than in the first one, as a share; less if negative."""
+        return float(np.median(self._windows[-1]) / np.median(self._windows[0])) - 1
+
+    def _warm_up(self) -> None:
+        started, before = time.perf_counter(), self._median()
+        for _ in range(_MAX_WINDOWS):
+            now = self._median()
+            if abs(now - before) <= _STEADY * before or time.perf_counter() - started > self._effort.seconds:
+                return
+            before = now
+
+    def _median(self) -> float:
+        return sorted(_timed(self._call) for _ in range(_WINDOW_CALLS))[_WINDOW_CALLS // 2]
 
 
 def example_input(ids: list[int], tokens: int, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -82,55 +149,21 @@ def example_input(ids: list[int], tokens: int, batch: int) -> tuple[NDArray[np.i
     return input_ids, np.ones_like(input_ids)
 
 
-def time_calls(call: Callable[[], object], effort: Effort) -> Latency:
-    """Time `call` after a warm-up that ends when two windows agree within 5 %."""
-    previous = _window(call)
-    for _ in range(_MAX_WINDOWS):
-        now = _window(call)
-        steady, previous = abs(now - previous) <= _STEADY * previous, now
-        if steady:
-            break
-    times: list[float] = []
-    started = time.perf_counter()
-    spent = 0.0
-    while (len(times) < effort.calls or spent < effort.seconds) and spent < effort.max_seconds:
-        times.append(_timed(call))
-        spent = time.perf_counter() - started
-    p50, p90, p99 = np.percentile(times, (50, 90, 99)) * 1000
-    return Latency(float(p50), float(p90), float(p99))
+def idle_mw(reader: EnergyReader, seconds: float) -> float:
+    """The power of the device while this process waits."""
+    before, started = reader.read_mj(), time.perf_counter()
+    time.sleep(seconds)
+    return (reader.read_mj() - before) / (time.perf_counter() - started)
 
 
-def energy_per_text_mj(call: Callable[[], object], batch: int, reader: EnergyReader, seconds: float) -> float:
+def energy_per_text_mj(call: Call, batch: int, reader: EnergyReader, *, seconds: float, idle_mw: float) -> float:
     """Energy a text above the idle device: (E_run - P_idle * t) / n."""
-    started, before = time.perf_counter(), reader.read_mj()
-    time.sleep(_IDLE_S)
-    idle_mw = (reader.read_mj() - before) / (time.perf_counter() - started)
-    started, before, calls = time.perf_counter(), reader.read_mj(), 0
+    before, started, calls = reader.read_mj(), time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
         call()
         calls += 1
-    elapsed = time.perf_counter() - started
-    return max(0.0, (reader.read_mj() - before - idle_mw * elapsed) / (calls * batch))
-
-
-def measure(
-    session: Session,
-    ids: list[int],
-    *,
-    tokens: int,
-    batch: int,
-    effort: Effort,
-    reader: EnergyReader | None,
-) -> tuple[Latency, float, float | None]:
-    """Latency of one call, texts a second, and energy a text in millijoules (None without a reader)."""
-    input_ids, attention_mask = example_input(ids, tokens, batch)
-
-    def call() -> None:
-        session.run(input_ids, attention_mask)
-
-    latency = time_calls(call, effort)
-    energy = None if reader is None else energy_per_text_mj(call, batch, reader, effort.energy_seconds)
-    return latency, batch / latency.p50 * 1000, energy
+    used = reader.read_mj() - before
+    return max(0.0, (used - idle_mw * (time.perf_counter() - started)) / (calls * batch))
 
 
 def peak_memory_mb(status: Path = Path("/proc/self/status")) -> float | None:
@@ -145,11 +178,7 @@ def peak_memory_mb(status: Path = Path("/proc/self/status")) -> float | None:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
-def _window(call: Callable[[], object]) -> float:
-    return sorted(_timed(call) for _ in range(_WINDOW_CALLS))[_WINDOW_CALLS // 2]
-
-
-def _timed(call: Callable[[], object]) -> float:
+def _timed(call: Call) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started

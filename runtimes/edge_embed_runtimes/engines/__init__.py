@@ -113,27 +113,42 @@ def is_installed(engine: Engine) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineDevice:
+    """A device that an engine can run on.
+
+    Attributes:
+        name: what `open_session` calls it.
+        full_name: of the hardware; empty where the engine does not tell.
+        capabilities: the types it computes in, as the engine calls them.
+    """
+
+    name: str
+    full_name: str = ""
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EngineFacts:
     """One engine on this device: its version and devices, or None and how to install it."""
 
     version: str | None
-    devices: tuple[str, ...]
+    devices: tuple[EngineDevice, ...]
     hint: str
 
 
-def list_engines(engines: Iterable[Engine] = ENGINES) -> dict[str, EngineFacts]:
+def list_engines(engines: Iterable[Engine] = ENGINES) -> dict[Engine, EngineFacts]:
     """What there is of these engines, installed or not."""
-    facts: dict[str, EngineFacts] = {}
+    facts: dict[Engine, EngineFacts] = {}
     for engine in sorted(engines):
         if not is_installed(engine):
             facts[engine] = EngineFacts(None, (), _PIP[engine])
             continue
         match engine:
             case "onnx":
-                from edge_embed_runtimes.engines.onnx import VERSION, list_devices
+                from edge_embed_runtimes.engines.onnx import VERSION, describe_devices
             case "openvino":
-                from edge_embed_runtimes.engines.openvino import VERSION, list_devices
-        facts[engine] = EngineFacts(VERSION, list_devices(), _PIP[engine])
+                from edge_embed_runtimes.engines.openvino import VERSION, describe_devices
+        facts[engine] = EngineFacts(VERSION, describe_devices(), _PIP[engine])
     return facts
 
 

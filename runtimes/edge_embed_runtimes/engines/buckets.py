@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from edge_embed_runtimes.cache import private_folder
 from edge_embed_runtimes.engines import closed_error
 from edge_embed_runtimes.engines.openvino import check_device, check_shapes, compile_model, infer
+from edge_embed_runtimes.engines.quick_openvino import openvino
 from edge_embed_runtimes.errors import EngineError, OutputError
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_embed_runtimes.engines import closed_error
+from edge_embed_runtimes.engines import EngineDevice, closed_error
 from edge_embed_runtimes.engines.packed import packed_graph
 from edge_embed_runtimes.errors import EngineError
 
@@ -36,6 +36,11 @@ def list_devices() -> tuple[str, ...]:
     """Device names that `open_session` takes for this engine."""
     available = onnxruntime.get_available_providers()
     return tuple(name for name, provider in PROVIDERS.items() if provider in available)
+
+
+def describe_devices() -> tuple[EngineDevice, ...]:
+    """The same; ONNX Runtime does not tell the names of the hardware."""
+    return tuple(EngineDevice(name) for name in list_devices())
 
 
 class OnnxSession:

@@ -1,6 +1,5 @@
 """OpenVINO behind a `Session`."""
 
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Without this the import sends a usage event over the network; None makes its own import of the sender fail softly.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-
-import openvino
-
-from edge_embed_runtimes.engines import LANES, closed_error
+from edge_embed_runtimes.engines import LANES, EngineDevice, closed_error
+from edge_embed_runtimes.engines.quick_openvino import openvino
 from edge_embed_runtimes.errors import EngineError
 
 VERSION: str = openvino.__version__
@@ -23,6 +18,21 @@ VERSION: str = openvino.__version__
 def list_devices() -> tuple[str, ...]:
     """Device names that `open_session` takes for this engine."""
     return tuple(openvino.Core().available_devices)
+
+
+def describe_devices() -> tuple[EngineDevice, ...]:
+    """What OpenVINO says of each device here."""
+    core = openvino.Core()
+    return tuple(_describe(core, name) for name in core.available_devices)
+
+
+def _describe(core: openvino.Core, name: str) -> EngineDevice:
+    try:
+        full_name = str(core.get_property(name, "FULL_DEVICE_NAME"))
+        capabilities = tuple(map(str, core.get_property(name, "OPTIMIZATION_CAPABILITIES")))
+    except RuntimeError:  # a plugin whose driver is missing
+        return EngineDevice(name)
+    return EngineDevice(name, full_name, capabilities)
 
 
 def check_device(core: openvino.Core, device: str) -> None:

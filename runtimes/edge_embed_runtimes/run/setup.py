@@ -9,10 +9,12 @@ from functools import partial
 from edge_embed_runtimes.bundle import Bundle
 from edge_embed_runtimes.choose.options import list_options, with_costs
 from edge_embed_runtimes.choose.policy import Budget, Option
-from edge_embed_runtimes.device.measure import Graph
+from edge_embed_runtimes.device.kept import keep_profile, kept_profiles
+from edge_embed_runtimes.device.measure import Cost, Graph
 from edge_embed_runtimes.device.opening import open_graph
 from edge_embed_runtimes.device.probe import usable_threads
-from edge_embed_runtimes.device.profile import DeviceProfile, Plan, profile_bundle
+from edge_embed_runtimes.device.profile import DeviceProfile
+from edge_embed_runtimes.device.profiling import Plan, profile_bundle
 from edge_embed_runtimes.engines import Computing, Session
 from edge_embed_runtimes.errors import EngineError
 from edge_embed_runtimes.manifest import Engine, GraphRole, Precision
@@ -71,13 +73,12 @@ def set_up(
     if profile is not None and (reason := profile.mismatch(bundle, threads, wishes.device)):
         log.warning("the profile is ignored: %s", reason)
         profile = None
+    elif profile is not None:
+        profile = profile.with_threads(threads)
     if profile is None and budget.needs_profile:
         # of two precisions the preferred one is the cheaper one: the other would only make the start slower
         options = [option for option in options if option.precision == options[0].precision]
-        log.warning("no profile of this device: measuring %d graphs first", len(options))
-        plan = Plan(tokens=(budget.tokens,), batches=(1,), quick=True, isolate=budget.memory_mb is not None)
-        graphs = [option.graph for option in options]
-        profile = profile_bundle(bundle, graphs, plan=plan, threads=threads, runs_on=wishes.device)
+        profile = _known_costs(bundle, [option.graph for option in options], budget, threads, wishes.device)
     canaries = read_canaries(bundle, tokenizer) if bundle.verify == "always" else None
 
     def open_it(graph: Graph, role: GraphRole = "graph", streams: int = 1) -> Computing:
@@ -101,3 +102,24 @@ def set_up(
     ladder, space = bundle.manifest.ladder, bundle.manifest.space
     stepper = Stepper(SessionPool(partial(open_it, role="step"), keep=len(ladder)), ladder, space, canaries)
     return Setup(with_costs(options, profile, budget.tokens), profile, SessionPool(open_it), stepper, bulk)
+
+
+def _known_costs(bundle: Bundle, graphs: Sequence[Graph], budget: Budget, threads: int, runs_on: str) -> DeviceProfile:
+    """A profile that was kept, if it tells what the budget needs; or a quick one, made now and kept."""
+    tokens = min(budget.tokens, bundle.manifest.max_tokens)
+    for profile in kept_profiles(bundle, threads=threads, runs_on=runs_on):
+        costs = [profile.cost(graph, tokens=tokens) for graph in graphs]
+        if all(cost and cost.tokens >= tokens and _tells(cost, budget, profile) for cost in costs):
+            return profile
+    log.warning("no profile of this device: measuring %d graphs first", len(graphs))
+    isolate = budget.memory_mb is not None
+    plan = Plan(tokens=(tokens,), batches=(1,), threads=(threads,), quick=True, isolate=isolate)
+    profile = profile_bundle(bundle, graphs, plan=plan, runs_on=runs_on)
+    keep_profile(profile)
+    return profile
+
+
+def _tells(cost: Cost, budget: Budget, profile: DeviceProfile) -> bool:
+    """Whether a cost holds what the budget limits, as far as it can be measured."""
+    energy = budget.energy_mj is None or cost.energy_mj is not None or profile.energy_reader is None
+    return energy and (budget.memory_mb is None or cost.peak_mb is not None)

@@ -1,62 +1,17 @@
-"""The verbs that run bundles: profile, embed."""
+"""The verb that embeds."""
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from edge_embed.cli.common import EngineName, Json, Output, PrecisionName, Threads, app, numbers, print_json, say
+from edge_embed.cli.common import EngineName, Json, PrecisionName, Threads, app, print_json, say
 from edge_embed_runtimes.errors import TextError
 
 DtypeName = Literal["float32", "float16", "int8", "bits"]
 LongTextsName = Literal["truncate", "error", "split"]
-
-
-@app.command()
-def profile(
-    place: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle to measure.")],
-    output: Output,
-    quick: Annotated[bool, typer.Option("--quick", help="One length, fewer calls.")] = False,
-    tokens: Annotated[str | None, typer.Option(help="Lengths in tokens, such as 16,64,256.")] = None,
-    engine: EngineName = None,
-    precision: PrecisionName = None,
-    threads: Threads = None,
-    picture: Annotated[Path | None, typer.Option(help="Also draw score against latency, as a PNG.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Measure every tier on this device.
-
-    Example: edge-embed profile bundle -o profile.json --quick
-    """
-    from edge_embed.show import bars, draw_ladder, print_ladder, rungs
-    from edge_embed_runtimes.bundle import Bundle
-    from edge_embed_runtimes.choose.options import list_options
-    from edge_embed_runtimes.device.profile import QUICK_PLAN, Plan, profile_bundle
-
-    plan = QUICK_PLAN if quick else Plan()
-    if tokens:
-        plan = replace(plan, tokens=tuple(numbers("--tokens", tokens)))
-    bundle = Bundle(place)
-    graphs = [option.graph for option in list_options(bundle, engine=engine, precision=precision)]
-    with bars() as progress:
-        measured = profile_bundle(bundle, graphs, plan=plan, threads=threads, progress=progress)
-    measured.save(output)
-    if as_json:
-        print_json(asdict(measured))
-    for length in sorted({cost.tokens for cost in measured.costs}) if not as_json else []:
-        print_ladder(
-            f"{length} tokens, {measured.threads} threads, {measured.device.cpu}",
-            rungs(bundle, measured, tokens=length),
-        )
-    if picture:
-        draw_ladder(rungs(bundle, measured, tokens=min(cost.tokens for cost in measured.costs)), picture)
-    if not measured.stable:
-        typer.echo(
-            "warning: the device did not keep its pace (over 10 % apart); profile again when it is idle", err=True
-        )
-    say(f"profile written to {output}", unless=as_json)
 
 
 @app.command()
@@ -87,7 +42,7 @@ def embed(
 
     Example: edge-embed embed bundle texts.txt -o vectors.npy --latency-ms 5
     """
-    from edge_embed.show import describe_choice
+    from edge_embed.show.ladder import describe_choice
     from edge_embed.vectors import check_kind, write_vectors
     from edge_embed_runtimes.choose.policy import Budget
     from edge_embed_runtimes.embedder import Embedder

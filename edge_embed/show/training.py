@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from edge_embed.show import LINE_EVERY_S
+from edge_embed.show.bars import LINE_EVERY_S
 from edge_embed.train.monitor import StepReport
 from edge_embed_runtimes.progress import Progress
 

@@ -13,7 +13,7 @@ from edge_embed.evaluate.evaluation import Evaluation
 from edge_embed.evaluate.models import FULL
 from edge_embed.evaluate.tables import MAIN_MEASURES, Measured, ScoreTable, measured, tier_names
 from edge_embed.extras import require
-from edge_embed.show import console
+from edge_embed.show.table import console
 from edge_embed_runtimes.files import writing_file
 
 if TYPE_CHECKING:
