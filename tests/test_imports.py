@@ -27,7 +27,7 @@ def loaded_by(code: str, *names: str) -> set[str]:
         ("import edge_embed_runtimes.engines.onnx", ("onnxruntime", "openvino", *HEAVY), {"onnxruntime"}),
         (
             "import edge_embed_runtimes.engines.openvino",
-            ("openvino", "openvino_telemetry", "openvino_telemetry.main", *HEAVY),
+            ("openvino", "openvino_telemetry", "openvino_telemetry.main", "openvino.tools.ovc", *HEAVY),
             {"openvino"},
         ),
     ],
@@ -35,3 +35,20 @@ def loaded_by(code: str, *names: str) -> set[str]:
 )
 def test_what_an_import_loads(code, names, expected):
     assert loaded_by(code, *names) == expected
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import edge_embed_runtimes.engines.openvino, openvino",
+        "import openvino, edge_embed_runtimes.engines.openvino",
+        "import edge_embed_runtimes.engines.openvino, openvino.tools.ovc, openvino",
+    ],
+)
+def test_openvinos_converter_is_there_for_whoever_needs_it(code):
+    work = (
+        "try:\n    openvino.convert_model('gone.onnx')\n"
+        "except Exception as error:\n    assert 'openvino.tools.ovc' in type(error).__module__, error\n"
+        "else:\n    raise AssertionError"
+    )
+    assert loaded_by(f"{code}\n{work}", "openvino.tools.ovc") == {"openvino.tools.ovc"}

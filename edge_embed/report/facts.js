@@ -33,7 +33,7 @@ function showOnce() {
     ["engines", Object.entries(measured.engine_versions).map(([name, version]) => `${name} ${version}`).join(", ")],
     ["energy", measured.energy_reader ?? "not measured"],
     ["measured", when || "unknown"],
-    ["pace at the end", `${drift}, ${measured.stable ? "stable" : "not stable"}`],
+    ["time a call at the end", `${drift}, ${measured.stable ? "stable" : "not stable"}`],
     ["effort", measured.quick ? "quick: fewer calls" : "full"],
   ]);
   fillFacts(at("bundle"), [
@@ -50,21 +50,25 @@ function showOnce() {
 function showNotices() {
   const { measured, passport } = report;
   const notices = [];
+  const warn = (text) => notices.push(el("li", { class: "notice warning" }, text));
   if (!measured.stable) {
-    notices.push(["warning", `The device was not stable: at the end the same calls took ${Math.abs(measured.drift * 100).toFixed(0)} % `
-      + `${measured.drift > 0 ? "longer" : "less time"} than at the start. Measure again when it is idle.`]);
+    const drift = `${Math.abs(measured.drift * 100).toFixed(0)} % ${measured.drift > 0 ? "longer" : "less time"}`;
+    warn(`The device was not stable: at the end the same calls took ${drift} than at the start. Measure again when it is idle.`);
   }
-  if (measured.quick) notices.push(["warning", "This is a quick profile, of few calls: a first impression. Make a full one before you rely on it."]);
-  if (passport.missed.length) notices.push(["warning", `The bundle missed ${many(passport.missed.length, "gate")} at export: see its passport.`]);
-  if (passport.untrained.length) notices.push(["warning", `Not trained for: ${passport.untrained.join(", ")}.`]);
-  if (measured.energy_reader === null) notices.push(["", "Energy: not measured, since nothing on this device reports it."]);
-  at("notices").replaceChildren(...notices.map(([kind, text]) => el("li", { class: `notice ${kind}`.trim() }, text)));
+  if (measured.quick) warn("This is a quick profile, of few calls: a first impression. Make a full one before you rely on it.");
+  if (passport.missed.length) warn(`The bundle missed ${many(passport.missed.length, "gate")} at export: see its passport.`);
+  if (passport.untrained.length) warn(`Not trained for: ${passport.untrained.join(", ")}.`);
+  if (measured.energy_reader === null) {
+    notices.push(el("li", { class: "notice" }, "Energy: not measured, since nothing on this device reports it."));
+  }
+  at("notices").replaceChildren(...notices);
 }
 
 function showPassport(passport) {
   const { gates } = passport;
   const texts = passport.grades.length ? passport.grades[0].grade.texts : 0;
-  at("passport-hint").textContent = `Found at export. Cosine: to the float vectors of the encoder, over ${many(texts, "text")}. `
+  at("passport-hint").textContent = "Found at export. "
+    + `Cosine: to the float vectors of the encoder, over ${many(texts, "text")}. `
     + "Invariance: the largest difference of a value between a text alone, in batches, and on other numbers of threads."
     + (passport.scored_on.length ? ` Score${scoredOn()}.` : " No scores: the export was given no scored pairs.");
   fillGrades(at("grades"), passport);
@@ -75,7 +79,8 @@ function showPassport(passport) {
     ["score", `at most ${gates.score_drop} under the float encoder's`],
     ["order", gates.monotone ? "no tier scores under a smaller one" : "not asked for"],
   ]);
-  at("missed").replaceChildren(...(passport.missed.length ? passport.missed : ["none"]).map((line) => el("li", {}, line)));
+  const missed = passport.missed.length ? passport.missed : ["none"];
+  at("missed").replaceChildren(...missed.map((line) => el("li", {}, line)));
   fillFacts(at("compiled"), [
     ["calibrated on", passport.calibration],
     ...Object.entries(passport.compiled).map(([folder, how]) => {

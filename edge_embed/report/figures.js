@@ -4,6 +4,9 @@ const SVG = "http://www.w3.org/2000/svg";
 const LETTER = 6.7; // mean width of a letter at 12 px
 const BOLD_LETTER = 7.6;
 const MARGIN = { top: 26, right: 18, bottom: 44, left: 52 };
+const RING = 11; // around the picked point
+const SHADE = { fill: "var(--text)", opacity: 0.06 };
+const EDGE = { stroke: "var(--accent)", "stroke-width": 2 };
 
 /** An element; children that are strings become text, never markup. */
 function el(tag, attributes = {}, ...children) {
@@ -43,7 +46,9 @@ function legend(kinds) {
 
 /** Round numbers between two values, on a scale of logarithms: the finest series that gives no more than `most`. */
 function logTicks(low, high, most) {
-  const finest = [[1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9], [1, 1.5, 2, 3, 4, 5, 7], [1, 2, 3, 5], [1, 2, 5], [1, 3], [1]];
+  const finest = [
+    [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9], [1, 1.5, 2, 3, 4, 5, 7], [1, 2, 3, 5], [1, 2, 5], [1, 3], [1],
+  ];
   let found = [];
   for (const series of finest) {
     found = [];
@@ -70,7 +75,10 @@ function linearTicks(low, high, most) {
 
 /** Find each label a place where it covers no other label, point or `reserved` box; the weightiest come first. */
 function placeLabels(points, reserved, width, height) {
-  const taken = reserved.concat(points.map(({ x, y, weight }) => (weight > 1 ? [x - 11, y - 11, x + 11, y + 11] : [x - 6, y - 6, x + 6, y + 6])));
+  const taken = reserved.concat(points.map(({ x, y, weight }) => {
+    const size = weight > 1 ? RING : 6;
+    return [x - size, y - size, x + size, y + size];
+  }));
   const order = [...points].sort((a, b) => b.weight - a.weight);
   const placed = [];
   for (const point of order) {
@@ -85,7 +93,8 @@ function placeLabels(points, reserved, width, height) {
       const left = point.x + dx - (anchor === "end" ? wide : anchor === "middle" ? wide / 2 : 0);
       return { dx, dy, anchor, box: [left, point.y + dy - 11, left + wide, point.y + dy + 3] };
     });
-    const inside = ({ box }) => box[0] > MARGIN.left && box[2] < width && box[1] > 14 && box[3] < height - MARGIN.bottom;
+    const inside = ({ box: [left, top, right, bottom] }) =>
+      left > MARGIN.left && right < width && top > 14 && bottom < height - MARGIN.bottom;
     const free = ({ box }) => taken.every((other) =>
       box[2] < other[0] || other[2] < box[0] || box[3] < other[1] || other[3] < box[1]);
     const spot = boxes.find((one) => inside(one) && free(one)) ?? (ring ? boxes.find(inside) : undefined);
@@ -138,7 +147,7 @@ function drawScatter({ width, height, points, line, limit, floor, limitText, flo
     const group = svg("g", { opacity: weight ? 1 : 0.75 }, svg("title", {}, words), mark(engine, precision, x, y));
     if (weight > 1) {
       group.setAttribute("data-picked", words);
-      group.append(svg("circle", { cx: x, cy: y, r: 11, fill: "none", stroke: "var(--text)", "stroke-width": 2 }));
+      group.append(svg("circle", { cx: x, cy: y, r: RING, fill: "none", stroke: "var(--text)", "stroke-width": 2 }));
     }
     root.append(group);
   }
@@ -155,19 +164,19 @@ function drawLimit(x, right, bottom, text, reserved) {
   const wide = text.length * BOLD_LETTER + 8;
   const after = x + wide < right;
   reserved.push([after ? x : x - wide, bottom - 22, after ? x + wide : x, bottom - 4]);
+  const place = { x: after ? x + 6 : x - 6, y: bottom - 8, "text-anchor": after ? "start" : "end" };
   return [
-    svg("rect", { x, y: MARGIN.top, width: Math.max(0, right - x), height: bottom - MARGIN.top, fill: "var(--text)", opacity: 0.06 }),
-    svg("line", { x1: x, x2: x, y1: MARGIN.top, y2: bottom, stroke: "var(--accent)", "stroke-width": 2, "data-limit": "" }),
-    svg("text", { x: after ? x + 6 : x - 6, y: bottom - 8, "text-anchor": after ? "start" : "end", class: "limit" }, text),
+    svg("rect", { ...SHADE, x, y: MARGIN.top, width: Math.max(0, right - x), height: bottom - MARGIN.top }),
+    svg("line", { ...EDGE, x1: x, x2: x, y1: MARGIN.top, y2: bottom, "data-limit": "" }),
+    svg("text", { ...place, class: "limit" }, text),
   ];
 }
 
 function drawFloor(y, right, bottom, text, reserved) {
   reserved.push([right - text.length * BOLD_LETTER - 8, y, right, y + 20]);
-  const lines = { stroke: "var(--accent)", "stroke-width": 2, "stroke-dasharray": "6 4" };
   return [
-    svg("rect", { x: MARGIN.left, y, width: right - MARGIN.left, height: Math.max(0, bottom - y), fill: "var(--text)", opacity: 0.06 }),
-    svg("line", { x1: MARGIN.left, x2: right, y1: y, y2: y, ...lines, "data-floor": "" }),
+    svg("rect", { ...SHADE, x: MARGIN.left, y, width: right - MARGIN.left, height: Math.max(0, bottom - y) }),
+    svg("line", { ...EDGE, x1: MARGIN.left, x2: right, y1: y, y2: y, "stroke-dasharray": "6 4", "data-floor": "" }),
     svg("text", { x: right - 4, y: y + 15, "text-anchor": "end", class: "limit" }, text),
   ];
 }

@@ -5,7 +5,9 @@ const at = (id) => document.getElementById(id);
 const NONE = -1;
 const PRINT_WIDTH = 700;
 
-const state = { tokens: report.views[0].tokens, threads: null, latency: null, energy: null, quality: null, power: "mains", kind: null };
+const state = {
+  tokens: report.views[0].tokens, threads: null, latency: null, energy: null, quality: null, power: "mains", kind: null,
+};
 
 const viewNow = () => report.views.find((view) => view.tokens === state.tokens && view.threads === state.threads);
 const tiers = report.bundle.tiers.map((tier) => tier.name);
@@ -31,7 +33,8 @@ function outcomeOf(view, { latency, energy, quality, power }) {
   const place = places.reduce((sum, [limits, one]) => sum * limits.length + one, 0);
   const [row, because, ...reasons] = choices.outcomes[choices.index[place]];
   const limits = { latency_ms: latency, energy_mj: energy, min_quality: quality };
-  const write = (text) => (text === NONE ? null : choices.texts[text].replace(/\{(\w+)\}/g, (_, name) => plain(limits[name])));
+  const filled = (text) => text.replace(/\{(\w+)\}/g, (_, name) => plain(limits[name]));
+  const write = (text) => (text === NONE ? null : filled(choices.texts[text]));
   return { row, because: write(because), reasons: reasons.map(write) };
 }
 
@@ -94,14 +97,15 @@ function showResult(view, outcome) {
   const others = tiers.map((name, place) => [name, outcome.reasons[place]]).filter(([, reason]) => reason !== null);
   if (others.length) {
     const lines = others.map(([name, reason]) => el("li", {}, el("b", {}, name), el("span", {}, reason)));
-    parts.push(el("h3", {}, row ? "Why not the others" : "What each falls short of"), el("ul", { id: "why-not" }, ...lines));
+    const title = row ? "Why not the others" : "What each falls short of";
+    parts.push(el("h3", {}, title), el("ul", { id: "why-not" }, ...lines));
   }
   at("result").classList.toggle("none", !row);
   at("result").replaceChildren(...parts);
   at("spoken").textContent = row ? `${row.tier}, ${kindOf(row)}` : "No tier";
 }
 
-function showChart(name, view, picked, { of, line, limit, limitText, unit }) {
+function showChart(name, view, picked, { of, line, limit, limitText, unit, costText }) {
   const points = view.rows.map((row, place) => ({
     cost: of(row), score: row.quality, label: row.tier, engine: row.engine, precision: row.precision,
     weight: place === picked ? 2 : line.includes(place) ? 1 : 0,
@@ -111,18 +115,20 @@ function showChart(name, view, picked, { of, line, limit, limitText, unit }) {
   const plot = at(`${name}-plot`);
   if (!points.length) {
     at(`${name}-figure`).querySelector(".legend").hidden = true;
-    plot.replaceChildren(el("p", { class: "hint" }, "Nothing to draw: the bundle has no scores. Export it with scored pairs."));
+    const why = "Nothing to draw: the bundle has no scores. Export it with scored pairs.";
+    plot.replaceChildren(el("p", { class: "hint" }, why));
     return;
   }
   const width = Math.max(280, printing ? PRINT_WIDTH : plot.clientWidth);
   const alone = view.by_energy.length === 0;
+  const efficient = line.map((place) => view.rows[place]).filter((row) => of(row) > 0);
   plot.replaceChildren(drawScatter({
     width, height: width < 500 ? 330 : alone ? 470 : 350, points,
-    line: line.map((place) => ({ cost: of(view.rows[place]), score: view.rows[place].quality })).filter(({ cost }) => cost > 0),
-    limit, limitText, floor: state.quality, floorText: state.quality === null ? "" : `score ${qualityWords(state.quality)}`,
-    xText: `${name === "latency" ? "time for one text, p90, ms" : "energy for one text, mJ"} (log scale)`,
+    line: efficient.map((row) => ({ cost: of(row), score: row.quality })),
+    limit, limitText, floor: state.quality, floorText: `score ${qualityWords(state.quality)}`,
+    xText: `${costText} (log scale)`,
     yText: `score${scoredOn()}`,
-    told: `Score against ${name === "latency" ? "time in ms" : "energy in mJ"} of ${points.length} graphs; the table of all costs has the figures`,
+    told: `Score against ${costText}, of ${many(points.length, "graph")}; the table of all costs has the figures`,
   }));
 }
 
@@ -168,7 +174,8 @@ function shortWords(view, best, fastest) {
   if (best === fastest) return `${shape}, ${best.tier} is both the best and the fastest.`;
   const kept = best.quality > 0 && fastest.quality > 0
     ? ` and keeps ${((fastest.quality / best.quality) * 100).toFixed(1)} % of its score` : "";
-  return `${shape}, ${fastest.tier} takes ${figure(fastest.p90_ms)} ms where ${best.tier} takes ${figure(best.p90_ms)} ms (p90)${kept}.`;
+  const times = [fastest, best].map((row) => `${row.tier} takes ${figure(row.p90_ms)} ms`);
+  return `${shape}, ${times.join(" where ")} (p90)${kept}.`;
 }
 
 function show() {
@@ -181,9 +188,11 @@ function show() {
   showBars(view, picked);
   showShort(view);
   fillCosts(at("costs"), view, picked);
-  at("costs-hint").textContent = `${many(view.tokens, "token")} a text, ${many(view.threads, "thread")}. Times are of one text; `
-    + `bulk is in batches of ${view.batch}. The row that was chosen is marked.`
-    + (view.not_offered.length ? ` Not offered to the policy, since not installed where this page was made: ${view.not_offered.join(", ")}.` : "");
+  const shape = `${many(view.tokens, "token")} a text, ${many(view.threads, "thread")}`;
+  const missing = view.not_offered.length
+    ? ` Not offered to the policy, since not installed where this page was made: ${view.not_offered.join(", ")}.` : "";
+  at("costs-hint").textContent = `${shape}. Times are of one text; bulk is in batches of ${view.batch}. `
+    + `The row that was chosen is marked.${missing}`;
 }
 
 let printing = false;
@@ -192,10 +201,12 @@ function draw(view = viewNow(), picked = outcomeOf(viewNow(), state).row) {
   const kinds = [...new Map(view.rows.map((row) => [kindOf(row), row])).values()];
   for (const box of document.querySelectorAll("[data-legend]")) box.replaceChildren(...legend(kinds));
   showChart("latency", view, picked, {
-    of: (row) => row.p90_ms, line: view.by_latency, unit: "ms", limit: state.latency, limitText: `limit ${latencyWords(state.latency)}`,
+    of: (row) => row.p90_ms, line: view.by_latency, unit: "ms", costText: "time for one text, p90, ms",
+    limit: state.latency, limitText: `limit ${latencyWords(state.latency)}`,
   });
   showChart("energy", view, picked, {
-    of: (row) => row.energy_mj, line: view.by_energy, unit: "mJ", limit: state.energy, limitText: `limit ${energyWords(state.energy)}`,
+    of: (row) => row.energy_mj, line: view.by_energy, unit: "mJ", costText: "energy for one text, mJ",
+    limit: state.energy, limitText: `limit ${energyWords(state.energy)}`,
   });
 }
 

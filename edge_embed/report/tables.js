@@ -3,17 +3,20 @@
 /** A figure with about three digits that count. */
 function figure(value) {
   const size = Math.abs(value);
-  if (size >= 100) return Math.round(value).toLocaleString("en-GB");
+  if (size >= 100) return whole(value);
   return value.toFixed(size >= 10 ? 1 : size >= 1 ? 2 : 3);
 }
 
 const withUnit = (value, unit) => (value === null ? "not measured" : `${figure(value)} ${unit}`);
+const whole = (value) => Math.round(value).toLocaleString("en-GB");
 const fixed = (digits) => (value) => value.toFixed(digits);
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 const many = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 /** A score and a cost in words, without what is not known. */
 const scoreAnd = (score, fact) => (score === null ? fact : `score ${score.toFixed(3)}, ${fact}`);
 const kindOf = (row) => `${row.engine} ${row.precision}`;
+
+const tiny = (value) => (value === 0 ? "0" : value.toExponential(1));
 
 /** Fill a list of names and facts; those without a fact are left out. */
 function fillFacts(list, facts) {
@@ -26,8 +29,10 @@ function fillFacts(list, facts) {
  * null is an absent value. The first column heads its row.
  */
 function fillTable(table, columns, rows, classOf = () => "") {
-  const heads = columns.map(({ head, unit, word }) =>
-    el("th", { scope: "col", class: word ? "word" : "" }, head, ...(unit ? [el("span", { class: "unit" }, unit)] : [])));
+  const heads = columns.map(({ head, unit, word }) => {
+    const below = unit ? [el("span", { class: "unit" }, unit)] : [];
+    return el("th", { scope: "col", class: word ? "word" : "" }, head, ...below);
+  });
   const lines = rows.map((row, place) => {
     const cells = columns.map(({ of, write = String, word }, column) => {
       const value = of(row);
@@ -52,7 +57,7 @@ function fillCosts(table, view, picked) {
     { head: "p50", unit: "ms", of: (row) => row.p50_ms, write: fixed(2) },
     { head: "p90", unit: "ms", of: (row) => row.p90_ms, write: fixed(2) },
     { head: "p99", unit: "ms", of: (row) => row.p99_ms, write: fixed(2) },
-    { head: "bulk", unit: "texts/s", of: (row) => row.texts_per_s, write: (value) => Math.round(value).toLocaleString("en-GB") },
+    { head: "bulk", unit: "texts/s", of: (row) => row.texts_per_s, write: whole },
     { head: "energy", unit: "mJ", of: (row) => row.energy_mj, write: fixed(2) },
     { head: "load", unit: "ms", of: (row) => row.load_ms, write: fixed(0) },
     { head: "first vector", unit: "ms", of: (row) => row.first_ms, write: fixed(0) },
@@ -67,19 +72,18 @@ function fillCosts(table, view, picked) {
 }
 
 function fillGrades(table, passport) {
+  const sets = passport.scored_on.length > 1 ? passport.scored_on : [];
   const columns = [
     { head: "tier", of: ({ grade }) => grade.tier },
     { head: "engine", of: ({ grade }) => grade.engine, word: true },
     { head: "precision", of: ({ grade }) => grade.precision, word: true },
-    ...(passport.scored_on.length > 1
-      ? passport.scored_on.map((name) => ({ head: name, of: ({ grade }) => grade.scores[name] ?? null, write: fixed(4) }))
-      : []),
+    ...sets.map((name) => ({ head: name, of: ({ grade }) => grade.scores[name] ?? null, write: fixed(4) })),
     { head: "score", of: ({ score }) => score, write: fixed(4) },
     { head: "score", unit: "in float", of: (graded) => graded.float_score, write: fixed(4) },
     { head: "cosine", unit: "mean", of: ({ grade }) => grade.cosine_mean, write: fixed(5) },
     { head: "cosine", unit: "1st percentile", of: ({ grade }) => grade.cosine_p1, write: fixed(5) },
     { head: "cosine", unit: "least", of: ({ grade }) => grade.cosine_min, write: fixed(5) },
-    { head: "invariance", unit: "largest difference", of: ({ grade }) => grade.invariance, write: (value) => value.toExponential(1) },
+    { head: "invariance", unit: "largest difference", of: ({ grade }) => grade.invariance, write: tiny },
   ];
   const known = columns.filter(({ of }) => passport.grades.some((graded) => of(graded) !== null));
   const kind = ({ grade }) => `${grade.engine} ${grade.precision}`;

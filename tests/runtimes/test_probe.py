@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_embed_runtimes.device.probe import PowerState, read_device, read_power, usable_threads
+from edge_embed_runtimes.device.probe import PowerState, read_device, read_power, read_temperature_c, usable_threads
 
 X86 = """processor\t: 0
 model name\t: Intel(R) Core(TM) Ultra 7 155H
@@ -133,3 +133,70 @@ def test_threads_where_affinity_is_unknown(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     assert usable_threads(tmp_path) == 4
+
+
+@pytest.mark.parametrize(
+    ("tree", "cpu_limit", "memory_limit_mb"),
+    [
+        ({}, None, None),
+        ({"sys/fs/cgroup/cpu.max": "max 100000", "sys/fs/cgroup/memory.max": "max"}, None, None),
+        ({"sys/fs/cgroup/cpu.max": "150000 100000", "sys/fs/cgroup/memory.max": "1073741824"}, 1.5, 1024),
+        ({"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "250000", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 2.5, None),
+        ({"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, None, None),
+        (
+            {
+                "proc/self/cgroup": "1:cpu:/old\n0::/app.slice/one",
+                "sys/fs/cgroup/app.slice/one/cpu.max": "400000 100000",
+                "sys/fs/cgroup/app.slice/cpu.max": "300000 100000",
+                "sys/fs/cgroup/app.slice/one/memory.max": "536870912",
+                "sys/fs/cgroup/app.slice/memory.max": "max",
+                "sys/fs/cgroup/other/cpu.max": "100000 100000",
+            },
+            3.0,
+            512,
+        ),
+    ],
+    ids=["none", "max", "root", "version-1", "version-1-none", "nested"],
+)
+def test_the_limits_of_a_container(tmp_path, tree, cpu_limit, memory_limit_mb):
+    device = read_device(record(tmp_path, tree))
+    assert (device.cpu_limit, device.memory_limit_mb) == (cpu_limit, memory_limit_mb)
+
+
+@pytest.mark.parametrize(
+    ("tree", "kinds"),
+    [
+        ({}, (None, None)),
+        ({"sys/devices/cpu_core/cpus": "0-11", "sys/devices/cpu_atom/cpus": "12-19,22-23"}, (12, 10)),
+        ({"sys/devices/cpu_core/cpus": "0-11"}, (None, None)),
+        ({"sys/devices/cpu_core/cpus": "0-11", "sys/devices/cpu_atom/cpus": "all"}, (None, None)),
+        ({f"sys/devices/system/cpu/cpu{n}/cpu_capacity": "446" if n < 4 else "1024" for n in range(6)}, (2, 4)),
+        ({f"sys/devices/system/cpu/cpu{n}/cpu_capacity": str(c) for n, c in enumerate((300, 800, 1024))}, (2, 1)),
+        ({f"sys/devices/system/cpu/cpu{n}/cpu_capacity": "1024" for n in range(4)}, (None, None)),
+    ],
+    ids=["none", "intel", "one-unit", "nonsense", "arm", "three-kinds", "alike"],
+)
+def test_cores_of_two_kinds(tmp_path, tree, kinds):
+    device = read_device(record(tmp_path, tree))
+    assert (device.performance_cores, device.efficiency_cores) == kinds
+
+
+def zone(number: int, kind: str, temperature: str) -> dict[str, str]:
+    place = f"sys/class/thermal/thermal_zone{number}"
+    return {f"{place}/type": kind, f"{place}/temp": temperature}
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        ({}, None),
+        (cooler("cooling_device0", "Processor", "0"), None),
+        (zone(0, "acpitz", "27800") | zone(1, "x86_pkg_temp", "64000") | zone(2, "pch", "91000"), 64.0),
+        (zone(0, "CPU-therm", "51500") | zone(1, "cpu-1", "53000"), 53.0),
+        (zone(0, "acpitz", "27800") | zone(1, "iwlwifi", "-5000"), 27.8),
+        (zone(0, "x86_pkg_temp", "hot"), None),
+    ],
+    ids=["none", "cooler", "package", "two", "unnamed", "nonsense"],
+)
+def test_the_temperature_of_the_processor(tmp_path, tree, expected):
+    assert read_temperature_c(record(tmp_path, tree)) == expected
