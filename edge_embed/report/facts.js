@@ -53,10 +53,11 @@ function showNotices() {
   const warn = (text) => notices.push(el("li", { class: "notice warning" }, text));
   if (!measured.stable) {
     const drift = `${Math.abs(measured.drift * 100).toFixed(0)} % ${measured.drift > 0 ? "longer" : "less time"}`;
-    warn(`The device was not stable: at the end the same calls took ${drift} than at the start. Measure again when it is idle.`);
+    warn(`The device was not stable: the same calls took ${drift} at the end. Measure again when it is idle.`);
   }
-  if (measured.quick) warn("This is a quick profile, of few calls: a first impression. Make a full one before you rely on it.");
-  if (passport.missed.length) warn(`The bundle missed ${many(passport.missed.length, "gate")} at export: see its passport.`);
+  if (measured.quick) warn("This is a quick profile, a first impression: make a full one before you rely on it.");
+  const missed = passport.missed.length;
+  if (missed) warn(`The bundle missed ${many(missed, "gate")} at export: see its passport.`);
   if (passport.untrained.length) warn(`Not trained for: ${passport.untrained.join(", ")}.`);
   if (measured.energy_reader === null) {
     notices.push(el("li", { class: "notice" }, "Energy: not measured, since nothing on this device reports it."));

@@ -112,9 +112,9 @@ function showChart(name, view, picked, { of, line, limit, limitText, unit, costT
     told: `${row.tier}, ${kindOf(row)}: ${scoreAnd(row.quality, withUnit(of(row), unit))}`,
   })).filter(({ cost, score }) => cost > 0 && score !== null);
   at(`${name}-figure`).hidden = points.length === 0 && name === "energy";
+  at(`${name}-figure`).querySelector(".legend").hidden = points.length === 0;
   const plot = at(`${name}-plot`);
   if (!points.length) {
-    at(`${name}-figure`).querySelector(".legend").hidden = true;
     const why = "Nothing to draw: the bundle has no scores. Export it with scored pairs.";
     plot.replaceChildren(el("p", { class: "hint" }, why));
     return;

@@ -75,6 +75,10 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(Path, "read_text", refusing)
 
 
+def energy_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("energy-")]
+
+
 @pytest.mark.parametrize(
     ("system", "names"),
     [
@@ -102,9 +106,8 @@ def test_the_first_reader_that_works_is_taken(tmp_path):
 
 
 def test_finding_readers_starts_no_thread(tmp_path):
-    before = threading.active_count()
     find_readers(record(tmp_path, battery(power_now="8000000") | monitor(I2C, ORIN_NANO)), "Linux")
-    assert threading.active_count() == before
+    assert energy_threads() == []
 
 
 def test_the_import_is_light():
@@ -313,7 +316,7 @@ def test_the_thread_samples_between_the_readings():
     assert reader.read_mj() == 0
     assert sampled_often.wait(5)
     assert reader.read_mj() > 0
-    threads = [thread for thread in threading.enumerate() if thread.name == "energy-fake"]
+    threads = energy_threads()
     assert len(threads) == 1 and threads[0].daemon
     reader.close()
     assert not threads[0].is_alive()

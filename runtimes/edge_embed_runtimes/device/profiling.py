@@ -1,11 +1,11 @@
 """Measure graphs of a bundle on this device."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import groupby, product
+from itertools import count, groupby, product
 from time import perf_counter
 
 from edge_embed_runtimes.bundle import Bundle
@@ -25,7 +25,7 @@ from edge_embed_runtimes.device.measure import (
 from edge_embed_runtimes.device.opening import open_graph
 from edge_embed_runtimes.device.probe import read_device, read_power, usable_threads
 from edge_embed_runtimes.device.profile import DeviceProfile, bundle_id, engine_versions
-from edge_embed_runtimes.device.trial import EXAMPLE_TEXT, Shape, try_graph
+from edge_embed_runtimes.device.trial import EXAMPLE_TEXT, Shape, Trial, try_graph
 from edge_embed_runtimes.errors import ProfileError
 from edge_embed_runtimes.progress import Progress, silent
 from edge_embed_runtimes.tokenizer import BATCH_TOKENS, Tokenizer
@@ -57,22 +57,29 @@ QUICK_PLAN = Plan(tokens=(32,), quick=True)
 
 
 @dataclass(frozen=True, slots=True)
+class _Setting:
+    """What is the same for all graphs of a group."""
+
+    bundle: Bundle
+    shapes: Sequence[Shape]
+    effort: Effort
+    threads: int
+    runs_on: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Run:
     """One graph at one shape, its session open."""
 
     graph: Graph
     shape: Shape
-    timing: Timing
+    load_ms: float
     call: Call
+    timing: Timing
 
 
 def profile_bundle(
-    bundle: Bundle,
-    graphs: Sequence[Graph],
-    *,
-    plan: Plan,
-    runs_on: str = "CPU",
-    progress: Progress = silent,
+    bundle: Bundle, graphs: Sequence[Graph], *, plan: Plan, runs_on: str = "CPU", progress: Progress = silent
 ) -> DeviceProfile:
     """Measure graphs of a bundle: the tiers of each engine and precision in turns, the first one again at the end.
 
@@ -88,16 +95,21 @@ def profile_bundle(
     """
     if not graphs:
         raise ProfileError("nothing to profile: the bundle has no graph for an installed engine")
+    effort, shapes = QUICK if plan.quick else FULL, _shapes(plan, bundle.manifest.max_tokens)
+    groups = list(product(plan.threads or (usable_threads(),), _groups(graphs)))
+    steps, total = count(1), sum(effort.windows + plan.isolate * len(group) for _, group in groups)
     reader = find_reader()
     costs: list[Cost] = []
     drifts: list[float] = []
-    groups = list(product(plan.threads or (usable_threads(),), _groups(graphs)))
     try:
-        for done, (threads, group) in enumerate(groups):
-            measured, drift = _measure_group(bundle, group, plan, threads, runs_on, reader)
-            progress("profile", done + 1, len(groups))
-            costs += measured
+        for threads, group in groups:
+            setting = _Setting(bundle, shapes, effort, threads, runs_on)
+            found, drift = _measure(setting, group, reader, lambda: progress("profile", next(steps), total))
             drifts.append(drift)
+            for graph in group if plan.isolate else []:
+                found = _with_trial(found, graph, try_graph(bundle, graph, shapes, threads, runs_on))
+                progress("profile", next(steps), total)
+            costs += found
     finally:
         if reader is not None:
             reader.close()
@@ -121,65 +133,6 @@ def _groups(graphs: Sequence[Graph]) -> list[list[Graph]]:
     return [list(group) for _, group in groupby(ordered, key=lambda graph: graph[1:])]
 
 
-def _measure_group(
-    bundle: Bundle, graphs: Sequence[Graph], plan: Plan, threads: int, runs_on: str, reader: EnergyReader | None
-) -> tuple[list[Cost], float]:
-    """The costs of some graphs, and how much longer the first one took at the end."""
-    effort = QUICK if plan.quick else FULL
-    shapes = _shapes(plan, bundle.manifest.max_tokens)
-    with ExitStack() as stack:
-        loads: dict[Graph, float] = {}
-        runs = list(_open(bundle, graphs, shapes, threads, runs_on, effort, stack, loads))
-        for _ in range(effort.windows):
-            for run in runs:
-                run.timing.window()
-        runs[0].timing.window()
-        energies = [None] * len(runs) if reader is None else list(_energies(runs, reader, effort))
-    trials = {graph: try_graph(bundle, graph, shapes, threads, runs_on) for graph in graphs} if plan.isolate else {}
-    costs = []
-    for run, energy in zip(runs, energies, strict=True):
-        latency, trial = run.timing.latency, trials.get(run.graph)
-        texts_per_s = run.shape.batch / latency.p50 * 1000
-        load_ms = loads[run.graph] if trial is None else trial.load_ms
-        cost = Cost(*run.graph, run.shape.tokens, run.shape.batch, latency, texts_per_s, energy, load_ms, None, threads)
-        if trial is not None:
-            cost = replace(cost, peak_mb=trial.peaks_mb.get(run.shape), first_ms=trial.first_ms)
-        costs.append(cost)
-    return costs, runs[0].timing.drift
-
-
-def _open(
-    bundle: Bundle,
-    graphs: Sequence[Graph],
-    shapes: Sequence[Shape],
-    threads: int,
-    runs_on: str,
-    effort: Effort,
-    stack: ExitStack,
-    loads: dict[Graph, float],
-) -> Iterator[_Run]:
-    """Every graph at every shape, the tiers beside each other; sessions close with the stack."""
-    tokenizer = Tokenizer.from_file(bundle.tokenizer(), max_tokens=bundle.manifest.max_tokens)
-    (ids,), _ = tokenizer.encode([EXAMPLE_TEXT])
-    sessions = {}
-    for graph in graphs:
-        name, engine, precision = graph
-        tier = bundle.manifest.ladder.find(name)
-        started = perf_counter()
-        session = open_graph(bundle, tier, engine, precision, device=runs_on, threads=threads)
-        loads[graph] = (perf_counter() - started) * 1000
-        sessions[graph] = stack.enter_context(closing(session))
-    for shape, graph in product(shapes, graphs):
-        call = partial(sessions[graph].run, *example_input(ids, shape.tokens, shape.batch))
-        yield _Run(graph, shape, Timing(call, effort), call)
-
-
-def _energies(runs: Sequence[_Run], reader: EnergyReader, effort: Effort) -> Iterator[float]:
-    idle = idle_mw(reader, effort.energy_seconds)
-    for run in runs:
-        yield energy_per_text_mj(run.call, run.shape.batch, reader, seconds=effort.energy_seconds, idle_mw=idle)
-
-
 def _shapes(plan: Plan, max_tokens: int) -> list[Shape]:
     """Every length with every number of texts, but no more of them than a batch of the runtime holds."""
     lengths = sorted({min(tokens, max_tokens) for tokens in plan.tokens})
@@ -188,3 +141,63 @@ def _shapes(plan: Plan, max_tokens: int) -> list[Shape]:
         for tokens in lengths
         for batch in sorted({min(batch, max(1, BATCH_TOKENS // tokens)) for batch in plan.batches})
     ]
+
+
+def _measure(
+    setting: _Setting, graphs: Sequence[Graph], reader: EnergyReader | None, tell: Callable[[], None]
+) -> tuple[list[Cost], float]:
+    """The costs of some graphs, and how much longer the first one took at the end."""
+    effort = setting.effort
+    with ExitStack() as stack:
+        runs = _open(setting, graphs, stack)
+        for _ in range(effort.windows):
+            for run in runs:
+                run.timing.window()
+            tell()
+        runs[0].timing.window()
+        energies = _energies(runs, reader, effort.energy_seconds)
+    costs = [_cost(run, energy_mj, setting.threads) for run, energy_mj in zip(runs, energies, strict=True)]
+    return costs, runs[0].timing.drift
+
+
+def _open(setting: _Setting, graphs: Sequence[Graph], stack: ExitStack) -> list[_Run]:
+    """Every graph at every shape, the tiers beside each other; their sessions close with the stack."""
+    bundle = setting.bundle
+    tokenizer = Tokenizer.from_file(bundle.tokenizer(), max_tokens=bundle.manifest.max_tokens)
+    (ids,), _ = tokenizer.encode([EXAMPLE_TEXT])
+    loaded = []
+    for graph in graphs:
+        name, engine, precision = graph
+        tier = bundle.manifest.ladder.find(name)
+        started = perf_counter()
+        session = open_graph(bundle, tier, engine, precision, device=setting.runs_on, threads=setting.threads)
+        loaded.append((graph, stack.enter_context(closing(session)), (perf_counter() - started) * 1000))
+    runs = []
+    for shape, (graph, session, load_ms) in product(setting.shapes, loaded):
+        call = partial(session.run, *example_input(ids, shape.tokens, shape.batch))
+        runs.append(_Run(graph, shape, load_ms, call, Timing(call, setting.effort)))
+    return runs
+
+
+def _energies(runs: Sequence[_Run], reader: EnergyReader | None, seconds: float) -> list[float | None]:
+    """Millijoules a text of each run; None without a reader."""
+    if reader is None:
+        return [None] * len(runs)
+    idle = idle_mw(reader, seconds)
+    return [energy_per_text_mj(run.call, run.shape.batch, reader, seconds=seconds, idle_mw=idle) for run in runs]
+
+
+def _cost(run: _Run, energy_mj: float | None, threads: int) -> Cost:
+    latency, (tokens, batch) = run.timing.latency, run.shape
+    texts_per_s = batch / latency.p50 * 1000
+    return Cost(*run.graph, tokens, batch, latency, texts_per_s, energy_mj, run.load_ms, None, threads)
+
+
+def _with_trial(costs: Sequence[Cost], graph: Graph, trial: Trial) -> list[Cost]:
+    """The costs, those of a graph with what a fresh process found."""
+
+    def filled(cost: Cost) -> Cost:
+        peak_mb = trial.peaks_mb[Shape(cost.tokens, cost.batch)]
+        return replace(cost, load_ms=trial.load_ms, first_ms=trial.first_ms, peak_mb=peak_mb)
+
+    return [filled(cost) if cost.graph == graph else cost for cost in costs]
