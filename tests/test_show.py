@@ -44,6 +44,7 @@ def lines(text: str) -> list[list[str]]:
 
 class FakeReader:
     name = "battery"
+    renews_s = 5.0
 
     def read_mj(self):
         return 0.0

@@ -77,7 +77,7 @@ def limits(values: Iterable[float]) -> tuple[float | None, ...]:
     ascending = sorted({value for value in values if value > 0})
     if not ascending:
         return (None,)
-    under = _short(0.9 * ascending[0], ascending[0])
+    under = _short_floor(0.9 * ascending[0], 0.0)
     ends = (*ascending[1:], math.inf)
     return (under, *(_short(value, end) for value, end in zip(ascending, ends, strict=True)), None)
 
@@ -95,7 +95,7 @@ def floors(values: Iterable[float]) -> tuple[float | None, ...]:
 def _short(value: float, end: float) -> float:
     """The shortest number from `value` up to `end`, which is not reached."""
     for digits in _DIGITS:
-        rounded = float(Context(prec=digits, rounding=ROUND_CEILING).create_decimal_from_float(value))
+        rounded = _round(value, digits, ROUND_CEILING)
         if value <= rounded < end:
             return rounded
     return value
@@ -104,10 +104,15 @@ def _short(value: float, end: float) -> float:
 def _short_floor(value: float, below: float) -> float:
     """The shortest number above `below` and up to `value`."""
     for digits in _DIGITS:
-        rounded = float(Context(prec=digits, rounding=ROUND_FLOOR).create_decimal_from_float(value))
+        rounded = _round(value, digits, ROUND_FLOOR)
         if below < rounded <= value:
             return rounded
     return value
+
+
+def _round(value: float, digits: int, rounding: str) -> float:
+    # of the shortest decimal that is this float: 1.1 is a little more than 1.1
+    return float(Context(prec=digits, rounding=rounding).create_decimal(repr(value)))
 
 
 def _ask(

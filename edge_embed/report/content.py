@@ -136,7 +136,7 @@ def describe(bundle: Bundle, profile: DeviceProfile) -> Report:
         raise ProfileError(f"this profile is not of {bundle.path}: make one of it with 'edge-embed profile'")
     shapes = sorted({(cost.tokens, cost.threads) for cost in profile.costs if cost.batch == 1})
     if not shapes:
-        raise ProfileError("this profile has no call of a single text: make one with 'edge-embed profile'")
+        raise ProfileError("this profile has no call of a single text: profile again with batches of 1 among them")
     manifest = bundle.manifest
     return Report(
         bundle=BundleFacts(

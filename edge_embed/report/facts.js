@@ -3,7 +3,8 @@
 /** What the scores are of, to stand after the word. */
 function scoredOn() {
   const sets = report.passport.scored_on;
-  return sets.length ? `, ${sets.length > 1 ? "mean over " : ""}${sets.join(", ")}` : "";
+  if (sets.length === 1) return ` on ${sets[0]}`;
+  return sets.length ? `, mean over ${sets.join(", ")}` : "";
 }
 
 function showOnce() {
@@ -17,7 +18,7 @@ function showOnce() {
   showNotices();
   showPassport(passport);
   const gigabytes = (mb) => (mb === null ? null : `${(mb / 1024).toFixed(1)} GB`);
-  const drift = `${measured.drift > 0 ? "+" : ""}${(measured.drift * 100).toFixed(1)} %`;
+  const drift = `${measured.drift < 0 ? "−" : "+"}${Math.abs(measured.drift * 100).toFixed(1)} %`;
   fillFacts(at("device"), [
     ["processor", device.cpu],
     ["features", device.features.join(", ") || "none known"],

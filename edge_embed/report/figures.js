@@ -1,8 +1,6 @@
 // What is drawn: the chart of score against a cost, and bars.
 
 const SVG = "http://www.w3.org/2000/svg";
-const LETTER = 6.7; // mean width of a letter at 12 px
-const BOLD_LETTER = 7.6;
 const MARGIN = { top: 26, right: 18, bottom: 44, left: 52 };
 const RING = 11; // around the picked point
 const SHADE = { fill: "var(--text)", opacity: 0.06 };
@@ -21,6 +19,14 @@ function svg(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   node.append(...children);
   return node;
+}
+
+const pen = document.createElement("canvas").getContext("2d");
+
+/** How wide a label is, as the style sheet writes it; a bold one is a little larger. */
+function widthOf(text, bold = false) {
+  pen.font = `${bold ? "700 13px" : "12px"} ${getComputedStyle(document.body).fontFamily}`;
+  return pen.measureText(text).width;
 }
 
 /** A point's mark: the engine is told by the colour, the precision by the shape. */
@@ -83,7 +89,7 @@ function placeLabels(points, reserved, width, height) {
   const placed = [];
   for (const point of order) {
     const ring = point.weight > 1 ? 5 : 0;
-    const wide = point.label.length * (ring ? BOLD_LETTER : LETTER);
+    const wide = widthOf(point.label, ring > 0) + 2;
     const spots = [
       [-9, -8, "end"], [0, -12, "middle"], [9, -8, "start"], [-11, 4, "end"], [11, 4, "start"],
       [9, 16, "start"], [0, 21, "middle"], [-9, 16, "end"],
@@ -161,7 +167,7 @@ function drawScatter({ width, height, points, line, limit, floor, limitText, flo
 
 /** The limit's line and text; the text's box goes into `reserved`. */
 function drawLimit(x, right, bottom, text, reserved) {
-  const wide = text.length * BOLD_LETTER + 8;
+  const wide = widthOf(text, true) + 8;
   const after = x + wide < right;
   reserved.push([after ? x : x - wide, bottom - 22, after ? x + wide : x, bottom - 4]);
   const place = { x: after ? x + 6 : x - 6, y: bottom - 8, "text-anchor": after ? "start" : "end" };
@@ -173,7 +179,7 @@ function drawLimit(x, right, bottom, text, reserved) {
 }
 
 function drawFloor(y, right, bottom, text, reserved) {
-  reserved.push([right - text.length * BOLD_LETTER - 8, y, right, y + 20]);
+  reserved.push([right - widthOf(text, true) - 8, y, right, y + 20]);
   return [
     svg("rect", { ...SHADE, x: MARGIN.left, y, width: right - MARGIN.left, height: Math.max(0, bottom - y) }),
     svg("line", { ...EDGE, x1: MARGIN.left, x2: right, y1: y, y2: y, "stroke-dasharray": "6 4", "data-floor": "" }),

@@ -107,7 +107,7 @@ function fillCross(table, cross, tiers) {
     });
     return el("tr", {}, el("th", { scope: "row" }, query), ...cells);
   });
-  const corner = el("th", { scope: "col", class: "word" }, "query \\ documents");
+  const corner = el("td", { class: "word unit" }, "queries ↓", el("br"), "documents →");
   table.replaceChildren(el("thead", {}, el("tr", {}, corner, ...heads)), el("tbody", {}, ...lines));
   return { low, high };
 }

@@ -23,6 +23,7 @@ class Clock:
     """Seconds that pass only in `sleep`, and millijoules at the power of what runs meanwhile."""
 
     name = "clock"
+    renews_s = 0.1
 
     def __init__(self) -> None:
         self.now = self.used_mj = 0.0

@@ -19,8 +19,8 @@ class FakeReader:
 
     name = "watt"
 
-    def __init__(self):
-        self.closed = False
+    def __init__(self, renews_s=0.001):
+        self.closed, self.renews_s = False, renews_s
 
     def read_mj(self):
         return profiling.perf_counter() * 1000
@@ -103,6 +103,16 @@ def test_energy_where_something_reports_it(tiny_bundle, monkeypatch):
     profile = profile_bundle(Bundle(tiny_bundle), [DEMI], plan=plan)
     assert profile.energy_reader == "watt" and reader.closed
     assert profile.costs[0].energy_mj == pytest.approx(0, abs=0.5), "no more than the idle device"
+
+
+def test_a_slow_gauge_is_watched_for_longer(tiny_bundle, monkeypatch):
+    asked = []
+    monkeypatch.setattr(profiling, "find_reader", lambda: FakeReader(renews_s=5.0))
+    monkeypatch.setattr(profiling, "idle_mw", lambda reader, seconds: asked.append(seconds) or 0.0)
+    monkeypatch.setattr(profiling, "energy_per_text_mj", lambda *_, seconds, idle_mw: asked.append(seconds) or 1.0)
+    plan = Plan(tokens=(8,), batches=(1,), threads=(1,), quick=True, isolate=False)
+    assert profile_bundle(Bundle(tiny_bundle), [DEMI], plan=plan).costs[0].energy_mj == 1.0
+    assert asked == [20.0, 20.0]
 
 
 def test_without_a_reader_energy_is_not_measured(tiny_bundle, monkeypatch):

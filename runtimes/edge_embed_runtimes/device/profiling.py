@@ -30,6 +30,9 @@ from edge_embed_runtimes.errors import ProfileError
 from edge_embed_runtimes.progress import Progress, silent
 from edge_embed_runtimes.tokenizer import BATCH_TOKENS, Tokenizer
 
+_RENEWALS = 4
+"""So many values of a slow gauge make a measurement."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -180,9 +183,14 @@ def _open(setting: _Setting, graphs: Sequence[Graph], stack: ExitStack) -> list[
 
 
 def _energies(runs: Sequence[_Run], reader: EnergyReader | None, seconds: float) -> list[float | None]:
-    """Millijoules a text of each run; None without a reader."""
+    """Millijoules a text of each run; None without a reader.
+
+    Args:
+        seconds: how long each takes at least; longer where the reader is slow.
+    """
     if reader is None:
         return [None] * len(runs)
+    seconds = max(seconds, _RENEWALS * reader.renews_s)
     idle = idle_mw(reader, seconds)
     return [energy_per_text_mj(run.call, run.shape.batch, reader, seconds=seconds, idle_mw=idle) for run in runs]
 

@@ -15,6 +15,10 @@ class EnergyReader(Protocol):
     def name(self) -> str:
         """Short name: `rapl`, `jetson`, `battery`, `powermetrics` or `emi`."""
 
+    @property
+    def renews_s(self) -> float:
+        """How often the device renews what it reports, in seconds; a measurement takes several times as long."""
+
     def read_mj(self) -> float:
         """Millijoules since some fixed moment.
 

@@ -9,6 +9,7 @@ from edge_embed_runtimes.device.energy import Finding, attempt, read_number, rea
 from edge_embed_runtimes.device.energy.sampled import SampledReader
 from edge_embed_runtimes.errors import ProfileError
 
+_RENEWS_S = 5.0  # gauges differ: some are quicker
 _WHAT = "discharge of the battery"
 _DENIED = "is readable by root alone: run as root, or allow reading power_now, current_now and voltage_now"
 _ONLINE = ("1", "2")
@@ -42,7 +43,7 @@ def find(root: Path) -> Finding:
 
 def _find(root: Path) -> Finding:
     discharge_mw(root)
-    return Finding("battery", SampledReader("battery", _WHAT, lambda: discharge_mw(root)), _WHAT)
+    return Finding("battery", SampledReader("battery", _WHAT, lambda: discharge_mw(root), renews_s=_RENEWS_S), _WHAT)
 
 
 def _power_mw(battery: Path) -> float:

@@ -116,6 +116,7 @@ class EmiReader:
     """
 
     name = "emi"
+    renews_s = 1.0  # seen by others; the documentation names no period
 
     def __init__(self, source: Meters, meters: Sequence[Meter]) -> None:
         self._source = source

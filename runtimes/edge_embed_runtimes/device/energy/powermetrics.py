@@ -48,6 +48,7 @@ class PowermetricsReader:
     """
 
     name = "powermetrics"
+    renews_s = 0.2
 
     def __init__(self, command: Sequence[str], *, answer_s: float = _ANSWER_S) -> None:
         self._command = tuple(command)

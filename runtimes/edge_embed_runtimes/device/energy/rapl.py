@@ -21,6 +21,7 @@ class RaplReader:
     """
 
     name = "rapl"
+    renews_s = 0.001
 
     def __init__(self, zones: tuple[Path, ...]) -> None:
         self._zones = zones

@@ -22,6 +22,7 @@ class SampledReader:
         power_mw: the power now in milliwatts; raises OSError, ValueError or ProfileError where it can't be read.
         clock: seconds that never go back.
         period_s: seconds between the thread's samples.
+        renews_s: how often the sensor renews its value, in seconds.
     """
 
     def __init__(
@@ -32,8 +33,10 @@ class SampledReader:
         *,
         clock: Callable[[], float] = time.monotonic,
         period_s: float = _PERIOD_S,
+        renews_s: float = _PERIOD_S,
     ) -> None:
         self.name = name
+        self.renews_s = renews_s
         self._what = what
         self._power_mw = power_mw
         self._clock = clock
