@@ -192,6 +192,20 @@ def test_the_reason_tells_score_and_time(way):
     assert choice.passed_over == ((TALL, "latency 30 ms is over 5 ms"),)
 
 
+@pytest.mark.parametrize(
+    ("ms", "limit", "says"),
+    [
+        (2.5138, 2.51, "2.514 ms is over 2.51 ms"),
+        (2.4999, 2.49, "2.5 ms is over 2.49 ms"),
+        (30, 5, "30 ms is over 5 ms"),
+    ],
+)
+def test_what_is_over_a_limit_reads_so(way, ms, limit, says):
+    slow = way(TALL, 0.8, ms)
+    found = [way(DEMI, 0.5, 0.1), replace(slow, cost=replace(slow.cost, latency_ms=Latency(ms, ms, ms)))]
+    assert choose(found, Budget(latency_ms=limit), MAINS).passed_over == ((TALL, f"latency {says}"),)
+
+
 def test_a_tier_is_not_passed_over_for_a_lower_score_than_its_own(way):
     found = [way(TALL, 0.803, 9), way(TALL, 0.8005, 2, engine="openvino"), way(SHORT, 0.802, 1)]
     choice = choose(found, Budget(), MAINS)

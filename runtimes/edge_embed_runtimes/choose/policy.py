@@ -193,12 +193,18 @@ def _shortfall(option: Option, budget: Budget) -> str | None:
         if limit is not None and value is None:
             return f"{name} was not measured here; make a profile with 'edge-embed profile'"
         if limit is not None and value is not None and value > limit:
-            return f"{name} {value:.3g} {unit} is over {limit:g} {unit}"
+            return f"{name} {_above(value, limit)} {unit} is over {limit:g} {unit}"
     if budget.min_quality is not None and option.quality is None:
         return "the bundle has no score for it; export with scored pairs"
     if budget.min_quality is not None and option.quality is not None and option.quality < budget.min_quality:
         return f"score {option.quality:.3f} is under {budget.min_quality:g}"
     return None
+
+
+def _above(value: float, limit: float) -> str:
+    """A value in as few digits, three or more, as show that it lies above its limit."""
+    forms = (f"{value:.{digits}g}" for digits in range(3, 18))
+    return next((form for form in forms if float(form) > float(f"{limit:g}")), repr(value))
 
 
 def _one_a_tier(options: Sequence[Option], budget: Budget) -> list[Option]:
