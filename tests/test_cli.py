@@ -475,6 +475,16 @@ def test_profile_as_tables(edge_embed, tiny_bundle, tmp_path, monkeypatch, profi
     assert DeviceProfile.load(tmp_path / "p.json") == DeviceProfile.load(profiled / "profile.json")
 
 
+@pytest.mark.parametrize("option", ["--output", "--report", "--png"])
+def test_a_place_is_refused_before_it_measures(edge_embed, tiny_bundle, tmp_path, monkeypatch, option):
+    monkeypatch.setattr(
+        "edge_embed_runtimes.device.profiling.profile_bundle", lambda *_, **__: pytest.fail("measured for nothing")
+    )
+    (tmp_path / "file").write_text("")
+    done = edge_embed("profile", tiny_bundle, "--quick", option, tmp_path / "file" / "below")
+    assert done.code == 1 and "can't be written" in done.err
+
+
 def test_profiles_beside_each_other(edge_embed, profiled, tmp_path):
     first = DeviceProfile.load(profiled / "profile.json")
     slower = tuple(cost.slowed(2.5) for cost in first.costs if cost.tier != "short")

@@ -58,11 +58,14 @@ def measure(
     from edge_embed_runtimes.choose.options import list_options
     from edge_embed_runtimes.device.kept import keep_profile
     from edge_embed_runtimes.device.profiling import QUICK_PLAN, Plan, profile_bundle
+    from edge_embed_runtimes.files import check_file
 
     plan = QUICK_PLAN if quick else Plan()
     given = {"tokens": tokens, "batches": batches, "threads": threads}
     named: dict[str, Any] = {name: tuple(numbers(f"--{name}", value)) for name, value in given.items() if value}
     plan = replace(plan, **named)
+    for target in filter(None, (output, report, png)):
+        check_file(target)
     bundle = Bundle(place)
     graphs = [option.graph for option in list_options(bundle, engine=engine, precision=precision)]
     with bars() as progress:

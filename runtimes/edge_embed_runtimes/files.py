@@ -12,6 +12,7 @@ from pathlib import Path
 from edge_embed_runtimes.errors import OutputError
 
 _REFUSED = (
+    errno.ENOENT,
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -85,8 +86,24 @@ def check_target(target: Path, *, replace: bool) -> None:
         return
     if taken and not (replace and target.is_dir()):
         raise OutputError(f"{target} exists already: name another place, or pass --force to replace a folder")
+    _check_permission(target)
+
+
+def check_file(target: Path) -> None:
+    """Refuse a file that `writing_file` could not write, before any long work.
+
+    Raises:
+        OutputError: a folder stands at `target`, or there is no permission.
+    """
+    with refusals(target):
+        if target.is_dir():
+            raise OutputError(f"{target} is a folder: name a file in it")
+        _check_permission(target)
+
+
+def _check_permission(target: Path) -> None:
     nearest = next(parent for parent in target.absolute().parents if parent.exists())
-    if not os.access(nearest, os.W_OK | os.X_OK):
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise OutputError(f"{target} can't be written: no permission in {nearest}; name a folder of your own")
 
 

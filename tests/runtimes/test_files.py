@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_embed_runtimes.errors import EdgeEmbedError, OutputError
-from edge_embed_runtimes.files import check_target, writing_file, writing_folder
+from edge_embed_runtimes.files import check_file, check_target, writing_file, writing_folder
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -222,3 +222,16 @@ def test_what_a_killed_process_left_is_swept_away(tmp_path):
         assert not left.exists()
         (temporary / "file").write_text("")
     assert {path.name for path in tmp_path.iterdir()} == {"out", *others}
+
+
+def test_a_file_that_could_not_be_written_is_refused_early(tmp_path, monkeypatch):
+    check_file(tmp_path / "new" / "deep" / "file")
+    (tmp_path / "file").write_text("")
+    check_file(tmp_path / "file")
+    with pytest.raises(OutputError, match="is a folder: name a file in it"):
+        check_file(tmp_path)
+    with pytest.raises(OutputError, match="can't be written"):
+        check_file(tmp_path / "file" / "below")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OutputError, match="no permission in"):
+        check_file(tmp_path / "other")
