@@ -2,12 +2,16 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from edge_embed.cli.common import EngineName, Json, PrecisionName, app, numbers, print_json, say
+
+if TYPE_CHECKING:
+    from edge_embed_runtimes.bundle import Bundle
+    from edge_embed_runtimes.device.profile import DeviceProfile
 
 BundlePlace = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle.")]
 
@@ -148,7 +152,10 @@ def simulate(
     from edge_embed_runtimes.choose.options import list_options, with_costs
     from edge_embed_runtimes.choose.policy import Budget
     from edge_embed_runtimes.choose.simulate import simulate as play
+    from edge_embed_runtimes.files import check_file
 
+    if png:
+        check_file(png)
     budget = Budget(latency_ms, energy_mj, memory_mb, min_quality, tokens, save_below)
     bundle, moments = Bundle(place), read_trace(trace)
     costs = _profile_of(bundle, profile, threads)
@@ -164,7 +171,7 @@ def simulate(
         say(f"written: {png}", unless=as_json)
 
 
-def _profile_of(bundle: Any, path: Path | None, threads: int | None) -> Any:
+def _profile_of(bundle: "Bundle", path: Path | None, threads: int | None) -> "DeviceProfile":
     from edge_embed_runtimes.device.kept import kept_profiles
     from edge_embed_runtimes.device.probe import usable_threads
     from edge_embed_runtimes.device.profile import DeviceProfile, bundle_id

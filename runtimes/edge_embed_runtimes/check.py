@@ -45,11 +45,14 @@ def check_bundle(bundle: Bundle, *, progress: Progress = silent) -> tuple[Findin
     canaries = read_canaries(bundle, Tokenizer.from_file(bundle.tokenizer(), max_tokens=manifest.max_tokens))
     with closing(_stepper(bundle)) as stepper:
         graphs = [file for role in GRAPH_ROLES for file in manifest.by_role(role)]
+        ways = {
+            "graph": ("canaries of", partial(_run_graph, bundle, canaries)),
+            "step": ("canaries of the steps to", partial(stepper.run_canaries, canaries)),
+        }
         for done, file in enumerate(graphs, start=1):
             if file.tier and file.engine and file.precision:
                 graph = (file.tier, file.engine, file.precision)
-                run = partial(_by_graph if file.role == "graph" else _by_steps, bundle, stepper, canaries, graph)
-                what = "canaries of" if file.role == "graph" else "canaries of the steps to"
+                what, run = ways[file.role]
                 findings.append(_check_canaries(f"{what} {' '.join(graph)}", run, canaries, graph))
             progress("canaries", done, len(graphs))
     return tuple(findings)
@@ -69,20 +72,18 @@ def _check_gates(manifest: Manifest) -> list[Finding]:
     ]
 
 
-def _check_canaries(what: str, run: Callable[[], NDArray[np.float32]], canaries: Canaries, graph: Graph) -> Finding:
+def _check_canaries(
+    what: str, run: Callable[[Graph], NDArray[np.float32]], canaries: Canaries, graph: Graph
+) -> Finding:
     if not is_installed(graph[1]):
         return Finding(what, passed=True, found=f"not run: {graph[1]} isn't installed")
-    lowest, least = canaries.lowest_cosine(run(), graph), canaries.least_cosine(graph)
+    lowest, least = canaries.lowest_cosine(run(graph), graph), canaries.least_cosine(graph)
     return Finding(what, passed=lowest >= least, found=f"smallest cosine {lowest:.5f}, at least {least:g}")
 
 
-def _by_graph(bundle: Bundle, _: Stepper, canaries: Canaries, graph: Graph) -> NDArray[np.float32]:
+def _run_graph(bundle: Bundle, canaries: Canaries, graph: Graph) -> NDArray[np.float32]:
     with closing(_open(bundle, "graph", graph)) as session:
         return canaries.run(session)
-
-
-def _by_steps(_: Bundle, stepper: Stepper, canaries: Canaries, graph: Graph) -> NDArray[np.float32]:
-    return stepper.run_canaries(canaries, graph)
 
 
 def _stepper(bundle: Bundle) -> Stepper:

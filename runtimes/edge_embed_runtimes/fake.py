@@ -8,6 +8,7 @@ from edge_embed_runtimes.choose.policy import Budget, Option
 from edge_embed_runtimes.device.measure import Cost, Graph, Latency
 from edge_embed_runtimes.device.probe import PowerState
 from edge_embed_runtimes.embedder import Embedder
+from edge_embed_runtimes.engines import Session
 from edge_embed_runtimes.engines.fake import FakeSession
 from edge_embed_runtimes.manifest import Manifest, Passport
 from edge_embed_runtimes.run.pool import SessionPool
@@ -46,13 +47,12 @@ def fake_embedder(
     def session(graph: Graph) -> FakeSession:
         return FakeSession(tiers.find(graph[0]).dim)
 
+    pool: SessionPool[Session] = SessionPool(session)
     power = PowerState("mains")
-    runner = Runner(
-        SessionPool(session), budget or Budget(), adapt=adapt, dwell_s=dwell_s, on_choice=on_choice, power=lambda: power
-    )
+    runner = Runner(pool, budget or Budget(), adapt=adapt, dwell_s=dwell_s, on_choice=on_choice, power=lambda: power)
     stepper = Stepper(SessionPool(session), tiers, manifest.space)
     tokenizer = Tokenizer(_tokenizer().to_str(), max_tokens=manifest.max_tokens)
-    return Embedder(Setup(options, None, SessionPool(session), stepper), runner, tokenizer, manifest)
+    return Embedder(Setup(options, None, pool, stepper), runner, tokenizer, manifest)
 
 
 def _manifest(tiers: Ladder) -> Manifest:

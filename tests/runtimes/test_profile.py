@@ -121,6 +121,34 @@ def test_a_copy_of_the_bundle_is_the_same_bundle(profile, tmp_path, write_bundle
     assert profile.mismatch(Bundle(write_bundle(tmp_path / "copy")), 2) is None
 
 
+@pytest.mark.parametrize(
+    ("tokens", "batch", "ms"),
+    [
+        (16, 1, 1.0),
+        (40, 1, 2.5),  # on the line between 16 and 64
+        (8, 1, 1.0),
+        (128, 1, 8.0),  # beyond the longest
+        (16, 2, 2.0),  # a batch of 2 was measured at 64 alone: of one text there
+        (64, 2, 5.0),  # and here its own
+        (16, 32, 20.0),
+        (16, 40, 25.0),
+        (64, 32, 80.0),
+        (16, 8, None),  # much larger than 1 and 2, much smaller than 32
+        (64, 4, 10.0),  # 2 at 64
+        (16, 4, None),  # which tells nothing of texts so short
+    ],
+)
+def test_what_a_call_should_take(profile, make_cost, tokens, batch, ms):
+    measured = [(16, 1, 1), (64, 1, 4), (64, 2, 5), (16, 32, 20)]
+    costs = tuple(make_cost(tokens=t, batch=b, ms=took) for t, b, took in measured)
+    found = replace(profile, costs=costs).expected_ms(DEMI, tokens=tokens, batch=batch)
+    assert found == (None if ms is None else pytest.approx(ms))
+
+
+def test_what_was_not_measured_is_not_expected(profile):
+    assert profile.expected_ms(("tall", "onnx", "int8"), tokens=16, batch=1) is None
+
+
 def test_the_part_with_some_threads(profile, make_cost):
     both = replace(profile, costs=(*profile.costs, make_cost(ms=9, threads=1)))
     assert both.threads == (1, 2)

@@ -32,11 +32,11 @@ def kept_profiles(bundle: Bundle, *, threads: int, runs_on: str = "CPU") -> Iter
 
     Those made at the power source of the moment come first, and of these the ones that took more effort.
     """
-    now = read_power().source
+    now, device, bundle_key = read_power().source, read_device(), bundle_id(bundle)
     for source in sorted(get_args(PowerSource), key=lambda source: source != now):
         for quick in (False, True):
             try:
-                place = _place(bundle_id(bundle), read_device(), runs_on, source, quick=quick)
+                place = _place(bundle_key, device, runs_on, source, quick=quick)
                 profile = DeviceProfile.load(place)
             except (OSError, OutputError, ProfileError):
                 continue  # none was kept, or an older version wrote it

@@ -72,14 +72,15 @@ class DeviceProfile:
     def expected_ms(self, graph: Graph, *, tokens: int, batch: int) -> float | None:
         """The median time of a call, on a straight line between the measured lengths; shorter texts take no more.
 
-        None where the graph was not measured, or only with much smaller batches.
+        None where the graph was not measured, or only with much smaller batches or, of this size, with longer texts.
         """
-        known = [c for c in self.costs if c.graph == graph and c.batch <= batch <= 2 * c.batch]
-        if not known:
-            return None
-        nearest = max(c.batch for c in known)
-        times = {c.tokens: c.latency_ms.p50 / c.batch for c in known if c.batch == nearest}
+        own = [c for c in self.costs if c.graph == graph]
+        known = [c for c in own if c.batch <= batch <= 2 * c.batch]
+        # of two batches at one length the one nearer in size
+        times = {c.tokens: c.latency_ms.p50 / c.batch for c in sorted(known, key=lambda c: c.batch)}
         lengths = sorted(times)
+        if not lengths or (tokens < lengths[0] and lengths[0] > min(c.tokens for c in own)):
+            return None
         if tokens > lengths[-1]:
             return batch * times[lengths[-1]] * tokens / lengths[-1]
         return batch * float(np.interp(tokens, lengths, [times[length] for length in lengths]))
