@@ -109,11 +109,24 @@ def test_both_calls_and_seconds_are_reached_up_to_the_limit(clock, plan, count, 
     assert abs(calls() - warm - count) <= windows
 
 
-def test_windows_count_together_and_tell_the_drift(clock):
-    call, _ = counted(clock, [*[0.01] * 10, *[0.01] * 10, *[0.9], *[0.03] * 10])
-    timing = timed(call, effort(calls=20, windows=2))
-    assert timing.latency.p50 == pytest.approx(20)
-    assert timing.drift == pytest.approx(2.0)
+def windows_of(clock, *durations: float) -> Timing:
+    """Windows of ten calls each, of these seconds a call, with one long call before every further one."""
+    others = itertools.chain(*([0.9, *[duration] * 10] for duration in durations[1:]))
+    call, _ = counted(clock, [*[durations[0]] * 20, *others])
+    return timed(call, effort(calls=10 * len(durations), windows=len(durations)))
+
+
+def test_the_median_is_of_the_quieter_half_and_the_tail_of_all(clock):
+    timing = windows_of(clock, 0.04, 0.01, 0.03, 0.02, 0.05)
+    assert percentiles(timing.latency) == pytest.approx((20, 50, 50))
+
+
+@pytest.mark.parametrize(
+    ("durations", "drift"),
+    [((0.01,), 0.0), ((0.01, 0.03), 2.0), ((0.01, 0.01, 0.9, 0.01, 0.9, 0.9, 0.02, 0.02), 1.0), ((0.04, 0.03), -0.25)],
+)
+def test_the_drift_is_that_of_the_last_quarter_over_the_first(clock, durations, drift):
+    assert windows_of(clock, *durations).drift == pytest.approx(drift)
 
 
 def test_the_power_of_a_device_that_waits(clock):

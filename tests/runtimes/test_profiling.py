@@ -122,7 +122,7 @@ def test_without_a_reader_energy_is_not_measured(tiny_bundle, monkeypatch):
     assert profile.energy_reader is None and profile.costs[0].energy_mj is None
 
 
-def test_the_tiers_run_in_turns_and_the_first_once_more(tiny_bundle, monkeypatch):
+def test_the_tiers_run_in_turns_and_the_middle_one_tells_the_drift(tiny_bundle, monkeypatch):
     turns = []
 
     class Watched(profiling.Timing):
@@ -130,11 +130,12 @@ def test_the_tiers_run_in_turns_and_the_first_once_more(tiny_bundle, monkeypatch
             turns.append(self)
             super().window()
 
-        drift = 0.25
+        @property
+        def drift(self):
+            return (0.25, 9.0, 0.05)[turns.index(self)]
 
     monkeypatch.setattr(profiling, "Timing", Watched)
     plan = Plan(tokens=(8,), batches=(1,), threads=(1,), quick=True, isolate=False)
-    profile = profile_bundle(Bundle(tiny_bundle), [(t, "onnx", "int8") for t in ("demi", "short")], plan=plan)
-    first, second = turns[:2]
-    assert turns == [first, second] * profiling.QUICK.windows + [first]
+    profile = profile_bundle(Bundle(tiny_bundle), [(t, "onnx", "int8") for t in ("demi", "short", "tall")], plan=plan)
+    assert len(set(turns)) == 3 and turns == turns[:3] * profiling.QUICK.windows
     assert profile.drift == 0.25 and not profile.stable

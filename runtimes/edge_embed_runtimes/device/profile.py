@@ -29,8 +29,8 @@ class DeviceProfile:
         runs_on: the engine's name of what it ran on, such as `"CPU"`.
         power_source: where the power came from meanwhile.
         energy_reader: what reported the energy; None where nothing did.
-        drift: how much longer the first graph took when it was measured again at the end, as a share; where there
-            were several groups of graphs, the largest.
+        drift: how much longer calls took towards the end than at the beginning, as a share: the median over all
+            graphs and shapes; where there were several groups of graphs, the largest.
         made_at: when, ISO 8601 in UTC.
         quick: with less effort, for a first impression.
     """

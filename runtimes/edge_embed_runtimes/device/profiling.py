@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count, groupby, product
+from statistics import median
 from time import perf_counter
 
 from edge_embed_runtimes.bundle import Bundle
@@ -84,7 +85,7 @@ class _Run:
 def profile_bundle(
     bundle: Bundle, graphs: Sequence[Graph], *, plan: Plan, runs_on: str = "CPU", progress: Progress = silent
 ) -> DeviceProfile:
-    """Measure graphs of a bundle: the tiers of each engine and precision in turns, the first one again at the end.
+    """Measure graphs of a bundle: the tiers of each engine and precision in turns, over and over.
 
     Args:
         graphs: (tier name, engine, precision) of each.
@@ -149,7 +150,7 @@ def _shapes(plan: Plan, max_tokens: int) -> list[Shape]:
 def _measure(
     setting: _Setting, graphs: Sequence[Graph], reader: EnergyReader | None, tell: Callable[[], None]
 ) -> tuple[list[Cost], float]:
-    """The costs of some graphs, and how much longer the first one took at the end."""
+    """The costs of some graphs, and how much longer their calls took towards the end."""
     effort = setting.effort
     with ExitStack() as stack:
         runs = _open(setting, graphs, stack)
@@ -157,10 +158,9 @@ def _measure(
             for run in runs:
                 run.timing.window()
             tell()
-        runs[0].timing.window()
         energies = _energies(runs, reader, effort.energy_seconds)
     costs = [_cost(run, energy_mj, setting.threads) for run, energy_mj in zip(runs, energies, strict=True)]
-    return costs, runs[0].timing.drift
+    return costs, median(run.timing.drift for run in runs)
 
 
 def _open(setting: _Setting, graphs: Sequence[Graph], stack: ExitStack) -> list[_Run]:
