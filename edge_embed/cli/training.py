@@ -85,7 +85,7 @@ def train(
     head: Annotated[
         Literal["project", "truncate"] | None, _loss("How a tier's vector is made of its layer (project).")
     ] = None,
-    teacher: Annotated[str | None, _loss("self, an encoder, or none (self).")] = None,
+    teacher: Annotated[list[str] | None, _loss("self, an encoder, or none; several teach as one (self).")] = None,
     weight: Annotated[list[str] | None, _loss("Of task, kl, distill, directions or align, such as align=2.")] = None,
     temperature: Annotated[float | None, _loss("Of every softmax over cosines (0.05).")] = None,
     epochs: Epochs = None,

@@ -120,7 +120,7 @@ def pooled_states(
         mask = torch.from_numpy(batch.attention_mask).to(device)
         states = encoder(torch.from_numpy(batch.input_ids).to(device), mask)
         for layer, out in pooled.items():
-            out[batch.rows] = encoder.pool(states[layer], mask).cpu().numpy()
+            out[batch.rows] = encoder.pool(states[layer].float(), mask).cpu().numpy()
         done += len(batch.rows)
         progress(stage, done, len(texts))
     return pooled

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from edge_embed.data.sources import Kind
 from edge_embed.train.store import RowStore, StoredRow
-from edge_embed.train.teacher import VectorCache, text_key
+from edge_embed.train.teacher import Teachers, text_key
 from edge_embed_runtimes.tokenizer import Tokenizer, pad
 
 _WINDOW_BATCHES = 50
@@ -161,7 +161,7 @@ class Collator:
         teacher: the vectors of all texts; None for batches without.
     """
 
-    def __init__(self, store: RowStore, tokenizer: Tokenizer, teacher: VectorCache | None, *, seed: int) -> None:
+    def __init__(self, store: RowStore, tokenizer: Tokenizer, teacher: Teachers | None, *, seed: int) -> None:
         self._store = store
         self._tokenizer = tokenizer
         self._teacher = teacher

@@ -5,7 +5,8 @@ from pathlib import Path
 from edge_embed.evaluate.sts import ScoredPairs, read_scored_pairs, score_vectors
 from edge_embed.model.tiered import TieredEncoder, encode_tiers
 from edge_embed.train.batches import Collator
-from edge_embed.train.loop import Dev, Job, run_loop, use_bf16
+from edge_embed.train.hardware import use_bf16
+from edge_embed.train.loop import Dev, Job, run_loop
 from edge_embed.train.monitor import Monitor
 from edge_embed.train.objective import Objective
 from edge_embed.train.prepare import Training

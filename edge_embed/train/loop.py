@@ -18,11 +18,9 @@ from edge_embed.train.monitor import Clock, Monitor, Quiet
 from edge_embed.train.recipe import LoopSettings
 from edge_embed.train.resume import last_state
 from edge_embed.train.store import RowStore, StoredRow
-from edge_embed_runtimes.device.probe import read_device
 from edge_embed_runtimes.errors import RecipeError
 
 MEAN = "mean"
-_BF16_FEATURES = {"avx512_bf16", "amx_bf16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +115,6 @@ def plan_of(job: Job) -> Plan:
     """The batches of a job, for this process."""
     settings = job.settings
     return Plan(job.store, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed, part=this_part())
-
-
-def use_bf16(settings: LoopSettings) -> bool:
-    """Whether to compute in bfloat16: as asked, or where the device has instructions for it."""
-    if settings.precision != "auto":
-        return settings.precision == "bf16"
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return not _BF16_FEATURES.isdisjoint(read_device().features)
 
 
 class _Trainer(transformers.Trainer):

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,13 +14,13 @@ from edge_embed.model.encoder import Encoder, load_encoder
 from edge_embed.model.tiered import TieredEncoder, pooled_states
 from edge_embed.train.fit import fit_heads, leading_directions
 from edge_embed.train.gather import join_processes, main_process_first
-from edge_embed.train.recipe import LoopSettings, Recipe
+from edge_embed.train.hardware import device, fastest_attention, use_bf16
+from edge_embed.train.recipe import SELF, LoopSettings, Recipe
 from edge_embed.train.store import RowStore
-from edge_embed.train.teacher import VectorCache, teach
+from edge_embed.train.teacher import Teachers, teach
 from edge_embed_runtimes.progress import Progress, silent
 from edge_embed_runtimes.tokenizer import cutting_quietly
 
-Attention = Literal["sdpa", "eager"]
 _FIT_TEXTS = 10_000
 _LIBRARIES = ("edge-embed", "torch", "transformers")
 
@@ -31,14 +30,14 @@ class Training:
     """A model whose heads are fitted, and all that a training of it needs.
 
     Attributes:
-        teacher: the teacher's vectors of every text; None without a teacher.
-        basis: (width, width) leading directions of the teacher's vectors.
+        teacher: the teachers' vectors of every text; None without one.
+        basis: (width, width) leading directions of these vectors.
     """
 
     recipe: Recipe
     model: TieredEncoder
     store: RowStore
-    teacher: VectorCache | None
+    teacher: Teachers | None
     basis: Tensor
 
     @property
@@ -63,7 +62,7 @@ def prepare(recipe: Recipe, *, cache: Path | None = None, progress: Progress = s
     store = RowStore(recipe.data, bad=BadRows(skip=recipe.skip_bad_rows), progress=progress)
     encoder = load_encoder(recipe.base, attention=fastest_attention()).to(device())
     recipe.ladder.check_fits(encoder.layers, encoder.hidden)
-    teacher = _ask_teacher(recipe, encoder, store, cache, progress) if recipe.taught else None
+    teacher = _ask_teachers(recipe, encoder, store, cache, progress) if recipe.taught else None
     if recipe.head == "truncate" and not recipe.other_teacher:
         model, basis = TieredEncoder(encoder, recipe.ladder, recipe.head), torch.eye(encoder.hidden)
     else:
@@ -73,12 +72,15 @@ def prepare(recipe: Recipe, *, cache: Path | None = None, progress: Progress = s
     return Training(recipe, model, store, teacher, basis)
 
 
-def _ask_teacher(
+def _ask_teachers(
     recipe: Recipe, encoder: Encoder, store: RowStore, cache: Path | None, progress: Progress
-) -> VectorCache:
-    asked = load_encoder(recipe.teacher).to(device()) if recipe.other_teacher else encoder
-    with main_process_first():
-        return teach(asked, store, max_tokens=recipe.max_tokens, folder=cache, progress=progress)
+) -> Teachers:
+    length, bf16, caches = recipe.max_tokens, use_bf16(recipe), []
+    for name in recipe.teacher:
+        asked = encoder if name == SELF else load_encoder(name, attention=fastest_attention()).to(device())
+        with main_process_first():
+            caches.append(teach(asked, store, max_tokens=length, bf16=bf16, folder=cache, progress=progress))
+    return Teachers(caches)
 
 
 def _fit(
@@ -108,13 +110,3 @@ def origin_of(recipe: LoopSettings, store: RowStore) -> Origin:
         data=store.hashes(),
         versions={library: version(library) for library in _LIBRARIES},
     )
-
-
-def device() -> torch.device:
-    """Where to compute: the GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def fastest_attention() -> Attention:
-    """The attention to train with: on a processor PyTorch's fused one is half as fast in bfloat16 as the plain one."""
-    return "sdpa" if torch.cuda.is_available() else "eager"

@@ -10,9 +10,10 @@ from edge_embed.data.records import BadRows
 from edge_embed.model.checkpoint import Origin, save_encoder
 from edge_embed.model.encoder import Encoder, load_encoder
 from edge_embed.model.masked import MaskedWords, load_masked_words, save_masked_words
-from edge_embed.train.loop import Job, run_loop, use_bf16
+from edge_embed.train.hardware import device, fastest_attention, use_bf16
+from edge_embed.train.loop import Job, run_loop
 from edge_embed.train.monitor import Monitor
-from edge_embed.train.prepare import device, fastest_attention, origin_of
+from edge_embed.train.prepare import origin_of
 from edge_embed.train.recipe import LoopSettings
 from edge_embed.train.smae import MaskedAutoencoder, MaskingCollator
 from edge_embed.train.store import RowStore

@@ -16,8 +16,8 @@ Method = Literal["srl", "2dmse", "mrl", "separate"]
 METHODS: tuple[Method, ...] = get_args(Method)
 Precision = Literal["auto", "fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-SELF, NONE = "self", "none"
-"""Teachers that are no names of encoders: the full base encoder itself, and nobody."""
+SELF = "self"
+"""The teacher that is no name of an encoder: the full base encoder itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,8 @@ class Recipe(LoopSettings):
     Attributes:
         method: `srl` trains every tier of the ladder; `2dmse` a random layer and dimension a step; `mrl` the last
             layer alone, at every dimension; `separate` a small model of its own for each tier.
-        teacher: `self` for the full base encoder, the name of another one, or `none`.
+        teacher: names of encoders, `self` for the full base encoder. Several teach as one, whose cosines are the means
+            of theirs; none teach nothing.
         temperature: of every softmax over cosines.
         dev: scored pairs; each tier is scored on them while training.
         dev_every: steps between two scorings; 0 for before and after alone.
@@ -144,7 +145,7 @@ class Recipe(LoopSettings):
 
     head: HeadKind = "project"
     method: Method = "srl"
-    teacher: str = SELF
+    teacher: tuple[str, ...] = (SELF,)
     temperature: float = 0.05
     weights: LossWeights = field(default_factory=LossWeights)
     dev: Path | None = None
@@ -155,6 +156,8 @@ class Recipe(LoopSettings):
         LoopSettings.__post_init__(self)
         check_word("method", self.method, METHODS)
         check_word("head", self.head, HEAD_KINDS)
+        if len(set(self.teacher)) < len(self.teacher):
+            raise RecipeError(f"teacher names one twice in {', '.join(self.teacher)}: name each once")
         check_number("temperature", self.temperature, low=1e-4, high=10.0)
         check_whole("dev_every", self.dev_every, low=0, high=10**9)
         check_whole("patience", self.patience, low=0, high=10**6)
@@ -174,19 +177,19 @@ class Recipe(LoopSettings):
 
     @property
     def other_teacher(self) -> bool:
-        """Whether the teacher's vectors are needed, and it is another encoder than the base."""
-        return self.taught and self.teacher != SELF
+        """Whether a teacher's vectors are needed that are not those of the base encoder alone."""
+        return self.taught and self.teacher != (SELF,)
 
     @property
     def taught(self) -> bool:
         """Whether a teacher's vectors are needed."""
-        return self.teacher != NONE and self.weights.use_teacher
+        return bool(self.teacher) and self.weights.use_teacher
 
     def describe(self) -> Mapping[str, Json]:
         """See `LoopSettings.describe`."""
         return {
             **LoopSettings.describe(self),
-            "teacher": name_of(self.teacher),
+            "teacher": [name_of(name) for name in self.teacher],
             "dev": self.dev.name if self.dev else None,
         }
 

@@ -13,6 +13,8 @@ from edge_embed.train.recipe import LoopSettings, LossWeights
 from edge_embed_runtimes.errors import RecipeError
 from edge_embed_runtimes.tiers import parse_ladder
 
+NOBODY = "none"
+"""The word for no teacher."""
 Settings = TypeVar("Settings", bound=LoopSettings)
 _WORDS: dict[type, str] = {
     int: "a whole number", float: "a number", str: "a word in quotes", bool: "true or false", list: "a list",
@@ -38,9 +40,11 @@ def read_recipe(path: Path, *, data_folder: Path | None = None) -> dict[str, Any
     for entry in _typed("data", values.get("data", []), list):
         if isinstance(entry, dict) and isinstance(entry.get("place"), str):
             entry["place"] = _place(entry["place"], folder)
-    for name in ("base", "teacher", "dev"):
-        if isinstance(values.get(name), str) and (folder / values[name]).exists():
-            values[name] = str(folder / values[name])
+    for name in ("base", "dev"):
+        if isinstance(values.get(name), str):
+            values[name] = _local(values[name], folder)
+    if "teacher" in values:
+        values["teacher"] = [_local(name, folder) for name in _teachers(values["teacher"])]
     return values
 
 
@@ -80,6 +84,8 @@ def _convert(kind: type[LoopSettings], name: str, value: Any) -> Any:
             known = {entry.name for entry in fields(LossWeights)}
             _check_keys(_typed(name, value, dict), known, "weights")
             return LossWeights(**{key: _typed(f"weights.{key}", number, float) for key, number in value.items()})
+        case "teacher":
+            return tuple(_teachers(value))
         case "dev":
             return Path(_typed(name, value, str))
     default = next(entry.default for entry in fields(kind) if entry.name == name)
@@ -110,6 +116,17 @@ def _source(table: Mapping[str, Any]) -> Source:
     if "limit" in values:
         values["limit"] = _typed("data.limit", values["limit"], int)
     return Source(**values)
+
+
+def _teachers(value: object) -> list[str]:
+    """The names in a list of them, in a single one, or in the word for nobody."""
+    names = [_typed("teacher", name, str) for name in (value if isinstance(value, list) else [value])]
+    return [] if names == [NOBODY] else names
+
+
+def _local(name: str, folder: Path) -> str:
+    """A file or folder beside the recipe, where there is one of that name."""
+    return str(folder / name) if (folder / name).exists() else name
 
 
 def _place(place: str, folder: Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from edge_embed.model.encoder import Encoder
@@ -87,45 +88,74 @@ class VectorCache:
         return found
 
 
+class Teachers:
+    """The vectors of several teachers side by side, of unit length, so that a cosine is the mean of theirs.
+
+    Args:
+        caches: at least one; where each teacher's own vectors are kept.
+    """
+
+    def __init__(self, caches: Sequence[VectorCache]) -> None:
+        self.caches = tuple(caches)
+
+    def get(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of texts: (n, sum of the widths) float32.
+
+        Raises:
+            DataError, OutputError: see `VectorCache.get`.
+        """
+        found: NDArray[np.float32] = np.concatenate([cache.get(texts) for cache in self.caches], axis=1)
+        found /= np.sqrt(len(self.caches))
+        return found
+
+
 def text_key(text: str) -> bytes:
     """A hash of a text: 16 bytes."""
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def fingerprint(encoder: Encoder, max_tokens: int) -> str:
-    """A hash of all that decides an encoder's vectors: weights, tokenizer, pooling, length."""
+def fingerprint(encoder: Encoder, max_tokens: int, *, bf16: bool = False) -> str:
+    """What decides an encoder's vectors: a hash of weights, tokenizer, pooling and length, and the precision."""
     length = min(max_tokens, encoder.settings.max_tokens)
     digest = hashlib.sha256(f"{encoder.settings.pooling} {length}\n{encoder.tokenizer_json}".encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         if ".pooler." not in name:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:16] + ("-bf16" if bf16 else "")
 
 
 def teach(
-    encoder: Encoder, store: RowStore, *, max_tokens: int, folder: Path | None = None, progress: Progress = silent
+    encoder: Encoder,
+    store: RowStore,
+    *,
+    max_tokens: int,
+    bf16: bool = False,
+    folder: Path | None = None,
+    progress: Progress = silent,
 ) -> VectorCache:
     """Compute what the cache lacks of the unit vectors of a store's texts.
 
     Args:
         max_tokens: texts are cut here, so that the teacher sees no more of a long one than its students.
+        bf16: run the encoder's products in bfloat16.
         folder: of the cache; None for `cache_folder()`.
     """
-    cache = VectorCache((folder or cache_folder()) / f"teacher-{fingerprint(encoder, max_tokens)}.sqlite")
+    cache = VectorCache((folder or cache_folder()) / f"teacher-{fingerprint(encoder, max_tokens, bf16=bf16)}.sqlite")
     done, total = 0, store.count_texts()
     for chunk in store.text_chunks():
         missing = cache.missing(chunk)
         if missing:
-            cache.put(missing, unit_vectors(encoder, missing, max_tokens=max_tokens))
+            cache.put(missing, unit_vectors(encoder, missing, max_tokens=max_tokens, bf16=bf16))
         done += len(chunk)
         progress("teacher", done, total)
     return cache
 
 
-def unit_vectors(encoder: Encoder, texts: Sequence[str], *, max_tokens: int) -> NDArray[np.float32]:
+def unit_vectors(encoder: Encoder, texts: Sequence[str], *, max_tokens: int, bf16: bool = False) -> NDArray[np.float32]:
     """The full model's vectors: (n, hidden) float32, unit length."""
-    with cutting_quietly():
+    device = next(encoder.parameters()).device
+    with cutting_quietly(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
         pooled = pooled_states(encoder, texts, layers=(encoder.layers,), max_tokens=max_tokens)
     vectors = pooled[encoder.layers]
     unit: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -11,7 +11,7 @@ from training_runs import Heard, heard_of, same, weights_of
 
 from edge_embed.model.tiered import encode_tiers
 from edge_embed.train.finetune import fine_tune
-from edge_embed.train.loop import use_bf16
+from edge_embed.train.hardware import use_bf16
 from edge_embed.train.prepare import Training
 from edge_embed.train.recipe import LossWeights
 from edge_embed.train.recipe_file import sources
@@ -88,7 +88,7 @@ def test_batches_that_teach_nothing_do_no_harm(short, write, tiny_texts):
     data = sources("texts", [write("texts", [(text,) for text in tiny_texts[:16]])])
     data += sources("pairs", [write("pairs", [("a cat", "a bird"), ("the river", "the train")])])
     alone = LossWeights(task=1, kl=0, distill=0, directions=0, align=0)
-    heard = heard_of(short(data=data, teacher="none", weights=alone, epochs=1))
+    heard = heard_of(short(data=data, teacher=(), weights=alone, epochs=1))
     losses = sorted(report.loss for report in heard.steps)
     assert len(losses) == 2 and losses[0] == 0 < losses[1]
 

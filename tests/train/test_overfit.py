@@ -45,7 +45,7 @@ def make(recipe, tables, write):
 
     def recipe_of(kind: Kind = "pairs", **changes: object) -> Recipe:
         data = sources(kind, [write(kind, tables[kind])])
-        settings = {"epochs": 40, "batch_size": 32, "learning_rate": 5e-3, "weights": ALONE, "teacher": "none"}
+        settings = {"epochs": 40, "batch_size": 32, "learning_rate": 5e-3, "weights": ALONE, "teacher": ()}
         return recipe(data=data, **{**settings, **changes})
 
     return recipe_of

@@ -63,7 +63,7 @@ def test_truncate_keeps_the_directions_of_the_encoder(recipe, tiny_texts):
 @pytest.mark.parametrize("head", ["project", "truncate"])
 def test_another_encoder_teaches(recipe, tiny_family, tiny_texts, head):
     folder = tiny_family("roberta")
-    training = prepare(recipe(teacher=str(folder), head=head))
+    training = prepare(recipe(teacher=(str(folder),), head=head))
     expected = unit_vectors_of(folder, tiny_texts)
     np.testing.assert_allclose(training.teacher.get(tiny_texts), expected, atol=1e-3)
     energy = ((expected @ training.basis.numpy()) ** 2).sum(0)
@@ -73,7 +73,19 @@ def test_another_encoder_teaches(recipe, tiny_family, tiny_texts, head):
         assert distance_of(training, tiny_texts, "tall") < 0.1
 
 
-@pytest.mark.parametrize("changes", [{"teacher": "none"}, {"weights": LossWeights(distill=0, directions=0)}])
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_teach_as_one(recipe, tiny_encoder, tiny_family, tiny_texts, order):
+    folder = tiny_family("roberta")
+    training = prepare(recipe(teacher=("self", str(folder))[::order]))
+    found = training.teacher.get(tiny_texts)
+    each = [unit_vectors_of(place, tiny_texts) for place in (tiny_encoder, folder)]
+    assert found.shape == (64, 64) and found.dtype == np.float32
+    np.testing.assert_allclose(found @ found.T, sum(one @ one.T for one in each) / 2, atol=2e-3)
+    assert training.basis.shape == (64, 64)
+    assert distance_of(training, tiny_texts, "tall") < 0.1
+
+
+@pytest.mark.parametrize("changes", [{"teacher": ()}, {"weights": LossWeights(distill=0, directions=0)}])
 def test_nobody_teaches(recipe, changes, tiny_texts, monkeypatch, tmp_path):
     monkeypatch.setenv("EDGE_EMBED_CACHE", str(tmp_path / "cache"))
     training = prepare(recipe(**changes))
@@ -86,7 +98,7 @@ def test_nobody_teaches(recipe, changes, tiny_texts, monkeypatch, tmp_path):
 def test_the_cache_may_stand_elsewhere(recipe, tmp_path):
     training = prepare(recipe(), cache=tmp_path / "mine")
     assert [path.suffix for path in (tmp_path / "mine").iterdir() if "-" not in path.suffix] == [".sqlite"]
-    assert training.teacher.path.parent == tmp_path / "mine"
+    assert training.teacher.caches[0].path.parent == tmp_path / "mine"
 
 
 def test_prepare_says_where_it_comes_from(recipe, tiny_text_file, tiny_encoder):
@@ -101,7 +113,7 @@ def test_prepare_says_where_it_comes_from(recipe, tiny_text_file, tiny_encoder):
     ("changes", "error"),
     [
         ({"base": "nonsense"}, EncoderError),
-        ({"teacher": "nonsense"}, EncoderError),
+        ({"teacher": ("nonsense",)}, EncoderError),
         ({"data": sources("texts", ["/no/where.txt"])}, DataError),
         ({"ladder": parse_ladder("1x8,4x16")}, LadderError),
         ({"ladder": parse_ladder("1x8,2x33")}, LadderError),

@@ -77,11 +77,16 @@ def test_a_value_of_fine_tuning_outside_its_range(setting, value, allowed):
         ("epochs", 0), ("batch_size", 2), ("learning_rate", 0), ("learning_rate", 1), ("warmup", 0), ("warmup", 1),
         ("temperature", 1e-4), ("temperature", 10), ("max_tokens", 3), ("dropout", 0), ("dropout", 0.9), ("seed", 7),
         ("head", "truncate"), ("accumulation", 4), ("save_every", 0), ("precision", "bf16"), ("method", "separate"),
-        ("teacher", "none"),
+        ("teacher", ()),
     ],
 )  # fmt: skip
 def test_the_bounds_are_allowed(setting, value):
     assert getattr(replace(RECIPE, **{setting: value}), setting) == value
+
+
+def test_a_teacher_is_named_once():
+    with pytest.raises(RecipeError, match="teacher names one twice in self, self: name each once"):
+        replace(RECIPE, teacher=("self", "self"))
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(LossWeights)])
@@ -128,10 +133,10 @@ def test_patience_needs_scores():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"teacher": "none", "weights": LossWeights(kl=0, align=0)},
+        {"teacher": (), "weights": LossWeights(kl=0, align=0)},
         {"weights": LossWeights(distill=0, directions=0, kl=0, align=0)},
-        {"teacher": "none", "method": "mrl", "head": "truncate"},
-        {"teacher": "none", "method": "separate"},
+        {"teacher": (), "method": "mrl", "head": "truncate"},
+        {"teacher": (), "method": "separate"},
     ],
 )
 def test_texts_alone_that_teach_nothing(changes):
@@ -144,8 +149,8 @@ def test_texts_alone_that_teach_nothing(changes):
     ("changes", "taught"),
     [
         ({}, True),
-        ({"teacher": "other"}, True),
-        ({"teacher": "none"}, False),
+        ({"teacher": ("other",)}, True),
+        ({"teacher": ()}, False),
         ({"weights": LossWeights(distill=0, directions=0)}, False),
         ({"weights": LossWeights(distill=0)}, True),
         ({"weights": LossWeights(directions=0)}, True),
@@ -179,9 +184,9 @@ def test_describe_names_files_and_folders_by_their_last_part(tmp_path, monkeypat
     (tmp_path / "texts.txt").touch()
     monkeypatch.chdir(tmp_path / "mine")
     for base in (str(tmp_path / "mine"), f"{tmp_path}/mine/", ".", "../mine"):
-        described = replace(RECIPE, base=base, teacher=base, data=(Source(str(tmp_path / "texts.txt"), "texts"),))
+        described = replace(RECIPE, base=base, teacher=(base, "self"), data=(Source(str(tmp_path / "texts.txt"), "texts"),))
         assert described.base_name == "mine"
-        assert described.describe()["base"] == described.describe()["teacher"] == "mine"
+        assert described.describe()["base"] == "mine" and described.describe()["teacher"] == ["mine", "self"]
         assert described.describe()["data"][0]["place"] == "texts.txt"
     assert replace(RECIPE, base="org/model").describe()["base"] == "org/model"
     hub = replace(RECIPE, data=(Source("hub:owner/name", "pairs"),))

@@ -86,7 +86,7 @@ def test_a_recipe_with_every_setting(folder):
         seed=3,
         head="truncate",
         method="srl",
-        teacher="none",
+        teacher=(),
         temperature=0.1,
         weights=LossWeights(kl=2.0, align=0.5),
         dev=folder / "dev.tsv",
@@ -99,6 +99,28 @@ def test_a_recipe_with_every_setting(folder):
     plain = Recipe(base=found.base, data=found.data)
     same = [field.name for field in fields(Recipe) if getattr(found, field.name) == getattr(plain, field.name)]
     assert same == ["base", "data", "method"]  # so that each of the others was read
+
+
+@pytest.mark.parametrize(
+    ("written", "teachers"),
+    [
+        ('"none"', ()),
+        ("[]", ()),
+        ('"self"', ("self",)),
+        ('["self"]', ("self",)),
+        ('["self", "other"]', ("self", "other")),
+    ],
+)
+def test_one_teacher_or_several(tmp_path, written, teachers):
+    lines = f'base = "some"\nteacher = {written}\n[[data]]\nplace = "a.tsv"\nkind = "pairs"\n'
+    (tmp_path / "recipe.toml").write_text(lines)
+    assert made(tmp_path).teacher == teachers
+
+
+@pytest.mark.parametrize("teacher", [7, ["self", 7]])
+def test_a_teacher_is_a_word(teacher):
+    with pytest.raises(RecipeError, match="teacher is 7: allowed is a word in quotes"):
+        make_recipe(Recipe, {"base": "some", "teacher": teacher, "data": [Source("a.tsv", "pairs")]})
 
 
 def test_what_a_recipe_leaves_out_is_the_default(tmp_path):
@@ -120,7 +142,8 @@ def test_files_are_relative_to_the_recipe(tmp_path, monkeypatch):
     (tmp_path / "recipes" / "recipe.toml").write_text(lines)
     monkeypatch.chdir(tmp_path)
     recipe = make_recipe(Recipe, read_recipe(Path("recipes/recipe.toml")))
-    assert (recipe.base, recipe.teacher, recipe.dev) == ("recipes/base", "recipes/teacher", Path("recipes/dev.tsv"))
+    assert (recipe.base, recipe.dev) == ("recipes/base", Path("recipes/dev.tsv"))
+    assert recipe.teacher == ("recipes/teacher",)
     assert Path(recipe.data[0].place) == Path("recipes/../a.tsv")
 
 

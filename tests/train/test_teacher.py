@@ -62,6 +62,13 @@ def test_the_vectors_are_those_of_the_encoder(encoder, store, tiny_texts, tmp_pa
     np.testing.assert_allclose(unit_vectors(encoder, texts, max_tokens=64), expected, atol=1e-6)
 
 
+def test_in_bfloat16_they_are_nearly_the_same_and_kept_apart(encoder, store, tiny_texts, tmp_path):
+    exact, rough = (teach(encoder, store, max_tokens=64, bf16=bf16, folder=tmp_path) for bf16 in (False, True))
+    assert rough.path.stem == f"{exact.path.stem}-bf16"
+    difference = abs(rough.get(tiny_texts) - exact.get(tiny_texts)).max()
+    assert 1e-3 < difference < 0.03
+
+
 def test_the_teacher_sees_no_more_of_a_text_than_its_students(encoder, store, tiny_texts, tmp_path):
     longest = max(tiny_texts, key=len)
     whole, cut = (teach(encoder, store, max_tokens=limit, folder=tmp_path) for limit in (64, 7))
