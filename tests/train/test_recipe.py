@@ -184,7 +184,8 @@ def test_describe_names_files_and_folders_by_their_last_part(tmp_path, monkeypat
     (tmp_path / "texts.txt").touch()
     monkeypatch.chdir(tmp_path / "mine")
     for base in (str(tmp_path / "mine"), f"{tmp_path}/mine/", ".", "../mine"):
-        described = replace(RECIPE, base=base, teacher=(base, "self"), data=(Source(str(tmp_path / "texts.txt"), "texts"),))
+        data = (Source(str(tmp_path / "texts.txt"), "texts"),)
+        described = replace(RECIPE, base=base, teacher=(base, "self"), data=data)
         assert described.base_name == "mine"
         assert described.describe()["base"] == "mine" and described.describe()["teacher"] == ["mine", "self"]
         assert described.describe()["data"][0]["place"] == "texts.txt"
