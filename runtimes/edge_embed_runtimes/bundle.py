@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from edge_embed_runtimes.manifest import MANIFEST_NAME, BundleFile, Engine, Grap
 from edge_embed_runtimes.tiers import Tier
 
 Verify = Literal["always", "never"]
+DEFAULT_PACKAGE = "edge-embed-starbucks-minilm-l6"
 _MANIFEST_LIMIT_BYTES = 16 << 20
 
 
@@ -99,6 +101,21 @@ class Bundle:
         if len(entries) != 1:
             raise BundleDamaged(f"{self.path} has {len(entries)} {role} files, it needs one: export it again")
         return self.file(entries[0])
+
+
+def default_bundle() -> Path:
+    """The folder of the bundle that a package of its own brings.
+
+    Raises:
+        BundleNotFound: the package isn't installed.
+    """
+    spec = find_spec(DEFAULT_PACKAGE.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise BundleNotFound(
+            f"no bundle is named, and the default one isn't installed: pip install {DEFAULT_PACKAGE}, "
+            f"or name a folder that 'edge-embed export' wrote"
+        )
+    return Path(spec.submodule_search_locations[0]) / "bundle"
 
 
 def sha256_of(path: Path) -> str:

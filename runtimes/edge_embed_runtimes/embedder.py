@@ -14,14 +14,14 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtimes.bundle import Bundle, Verify
+from edge_embed_runtimes.bundle import Bundle, Verify, default_bundle
 from edge_embed_runtimes.choose.governor import DWELL_S
 from edge_embed_runtimes.choose.options import against
 from edge_embed_runtimes.choose.policy import Budget, Choice, settle
 from edge_embed_runtimes.device.probe import PowerState
 from edge_embed_runtimes.device.profile import DeviceProfile
 from edge_embed_runtimes.engines import LANES
-from edge_embed_runtimes.errors import BundleNotFound, EngineError, LadderError, NoTierFits, SpaceMismatch, TextError
+from edge_embed_runtimes.errors import EngineError, LadderError, NoTierFits, SpaceMismatch, TextError
 from edge_embed_runtimes.index.outputs import Dtype, Values, check_dtype, convert, unit_length
 from edge_embed_runtimes.index.vectors import VectorSet
 from edge_embed_runtimes.manifest import Engine, Manifest, Precision
@@ -79,7 +79,8 @@ class Embedder:
         """Open a bundle. What is named here is kept; the rest is chosen.
 
         Args:
-            bundle: folder that `edge-embed export` wrote, or an opened `Bundle`.
+            bundle: folder that `edge-embed export` wrote, or an opened `Bundle`; None for the default bundle, which is
+                a package of its own.
             tier: name of a tier, such as `"demi"` or `"l1-d32"`.
             engine: `"onnx"` or `"openvino"`.
             precision: `"int8"`, `"fp16"` or `"fp32"`.
@@ -102,9 +103,8 @@ class Embedder:
             EngineError: the engine or device is missing, or no graph that fits can run.
             NoTierFits: no tier meets the budget.
         """
-        if bundle is None:
-            raise BundleNotFound("no bundle named, and no default bundle is installed: name a folder to open")
-        opened = bundle if isinstance(bundle, Bundle) else Bundle(bundle, verify=verify)
+        place = default_bundle() if bundle is None else bundle
+        opened = place if isinstance(place, Bundle) else Bundle(place, verify=verify)
         budget = budget or Budget()
         if isinstance(profile, str | os.PathLike):
             profile = DeviceProfile.load(Path(profile))

@@ -322,3 +322,26 @@ def test_an_altered_byte_stops_the_opening(tiny_bundle, tmp_path, kind):
 def test_a_bad_budget_never_gets_here():
     with pytest.raises(BudgetError):
         Embedder.open("anywhere", budget=Budget(latency_ms=-1))
+
+
+# The default bundle
+
+
+def test_without_a_name_the_installed_default_is_opened(tiny_bundle, tmp_path, monkeypatch):
+    package = tmp_path / "edge_embed_starbucks_minilm_l6"
+    package.mkdir()
+    (package / "bundle").symlink_to(tiny_bundle)
+    monkeypatch.syspath_prepend(tmp_path)
+    with Embedder.open(tier="demi") as embedder:
+        assert embedder.space == Bundle(tiny_bundle).manifest.space
+
+
+def test_without_a_default_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("edge_embed_runtimes.bundle.find_spec", lambda module: None)
+    with pytest.raises(BundleNotFound, match="pip install edge-embed-starbucks-minilm-l6, or name a folder that"):
+        Embedder.open()
+
+
+def test_an_empty_name_is_no_default():
+    with pytest.raises(BundleError):
+        Embedder.open("")
