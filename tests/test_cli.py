@@ -359,6 +359,30 @@ def test_a_failure_is_one_clear_line(
     assert list(tmp_path.iterdir()) == []
 
 
+# The default bundle
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", "default"), ("verify", "default"), ("embed", "default", "{texts}", "-o", "v.npy", "--tier", "demi"),
+        ("evaluate", "default", "--sts", "{scored}"),
+    ],
+)  # fmt: skip
+def test_the_word_default_is_the_installed_bundle(
+    edge_embed, tiny_bundle, tiny_text_file, tiny_scored_file, tmp_path, monkeypatch, arguments
+):
+    monkeypatch.chdir(tmp_path)
+    told = [argument.format(texts=tiny_text_file, scored=tiny_scored_file) for argument in arguments]
+    monkeypatch.setattr("edge_embed_runtimes.bundle.find_spec", lambda module: None)
+    refused = edge_embed(*told)
+    assert refused.code == 1 and "pip install edge-embed-starbucks-minilm-l6" in refused.err
+    monkeypatch.setattr("edge_embed_runtimes.bundle.default_bundle", lambda: tiny_bundle)
+    assert edge_embed(*told).code == 0
+    (tmp_path / "default").mkdir()
+    assert edge_embed(*told).code == 1, "a folder of that name is meant"
+
+
 # inspect, verify, devices
 
 

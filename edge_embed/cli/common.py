@@ -14,6 +14,25 @@ app = typer.Typer(
     help="Train a ladder of sentence encoders, compile a graph for each rung, embed on the device.",
 )
 
+DEFAULT = "default"
+"""The word for the default bundle, wherever a bundle is named."""
+
+
+def placed(place: Path) -> Path:
+    """The folder that a user means; that of the default bundle for its word, unless a folder has that name."""
+    if str(place) != DEFAULT or place.exists():
+        return place
+    from edge_embed_runtimes.bundle import default_bundle
+
+    return default_bundle()
+
+
+BundlePlace = Annotated[
+    Path,
+    typer.Argument(
+        metavar="BUNDLE", help=f"The bundle; `{DEFAULT}` for the one that comes as a package.", callback=placed
+    ),
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what stands at the output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from edge_embed.cli.common import EngineName, Json, PrecisionName, Threads, app, print_json, say
+from edge_embed.cli.common import BundlePlace, EngineName, Json, PrecisionName, Threads, app, print_json, say
 from edge_embed_runtimes.errors import TextError
 
 DtypeName = Literal["float32", "float16", "int8", "bits"]
@@ -16,7 +16,7 @@ LongTextsName = Literal["truncate", "error", "split"]
 
 @app.command()
 def embed(
-    place: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle.")],
+    place: BundlePlace,
     texts: Annotated[str, typer.Argument(help="File with one text a line; - reads standard input.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .npy, .npz, .jsonl or .parquet file.")],
     tier: Annotated[str | None, typer.Option(help="Keep to one tier.")] = None,

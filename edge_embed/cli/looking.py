@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from edge_embed.cli.common import Json, app, print_json
+from edge_embed.cli.common import BundlePlace, Json, app, placed, print_json
 
 
 @app.command()
 def inspect(
-    place: Annotated[Path, typer.Argument(help="A bundle or a checkpoint.")],
+    place: Annotated[Path, typer.Argument(help="A bundle, `default`, or a checkpoint.", callback=placed)],
     as_json: Json = False,
 ) -> None:
     """Show what a bundle or a checkpoint holds.
@@ -34,7 +34,7 @@ def inspect(
 
 @app.command()
 def verify(
-    place: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle.")],
+    place: BundlePlace,
     as_json: Json = False,
 ) -> None:
     """Check a bundle here: every hash, every gate, known texts through every graph.

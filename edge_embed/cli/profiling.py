@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from edge_embed.cli.common import EngineName, Json, PrecisionName, app, numbers, print_json, say
+from edge_embed.cli.common import BundlePlace, EngineName, Json, PrecisionName, app, numbers, print_json, say
 
 if TYPE_CHECKING:
     from edge_embed_runtimes.bundle import Bundle
     from edge_embed_runtimes.device.profile import DeviceProfile
-
-BundlePlace = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle.")]
 
 
 class _MeasureByDefault(TyperGroup):

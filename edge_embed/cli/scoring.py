@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_embed.cli.common import EngineName, Json, PrecisionName, app
+from edge_embed.cli.common import DEFAULT, EngineName, Json, PrecisionName, app, placed
 
 if TYPE_CHECKING:
     from edge_embed.evaluate.evaluation import Sets
 
 Models = Annotated[
     list[str],
-    typer.Argument(metavar="MODEL", help="Checkpoint, bundle, folder of separate checkpoints, or other encoder."),
+    typer.Argument(
+        metavar="MODEL",
+        help="Checkpoint, bundle, `default`, folder of separate checkpoints, or other encoder.",
+        callback=lambda models: [str(placed(Path(model))) if model == DEFAULT else model for model in models],
+    ),
 ]
 Folders = list[Path] | None
 
