@@ -88,6 +88,7 @@ def train(
     teacher: Annotated[list[str] | None, _loss("self, an encoder, or none; several teach as one (self).")] = None,
     weight: Annotated[list[str] | None, _loss("Of task, kl, distill, directions or align, such as align=2.")] = None,
     temperature: Annotated[float | None, _loss("Of every softmax over cosines (0.05).")] = None,
+    alike: Annotated[int | None, _loss("Alike rows stand in a batch in groups of so many (1).")] = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     accumulation: Accumulation = None,

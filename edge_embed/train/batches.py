@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from edge_embed.data.sources import Kind
+from edge_embed.train.alike import POOL, Alike
 from edge_embed.train.store import RowStore, StoredRow
 from edge_embed.train.teacher import Teachers, text_key
 from edge_embed_runtimes.tokenizer import Tokenizer, pad
@@ -88,10 +89,21 @@ class Plan(Sampler[list[Key]]):
     Args:
         batch_size: rows a batch and process.
         part: which rows of each batch are this process's.
+        alike: puts alike rows of a source into one batch; None leaves that to chance.
     """
 
-    def __init__(self, store: RowStore, *, epochs: float, batch_size: int, seed: int, part: Part | None = None) -> None:
+    def __init__(
+        self,
+        store: RowStore,
+        *,
+        epochs: float,
+        batch_size: int,
+        seed: int,
+        part: Part | None = None,
+        alike: Alike | None = None,
+    ) -> None:
         self._store = store
+        self._alike = alike
         self._part = part or Part()
         self._size = batch_size * self._part.world
         self._seed = seed
@@ -118,8 +130,10 @@ class Plan(Sampler[list[Key]]):
         """The batches of one source: windows of its shuffled stream, sorted by length and cut."""
         ids, lengths = self._store.lengths(source)
         generator = np.random.default_rng([self._seed, 2, source])
-        for window in self._windows_of(source, len(ids)):
-            window.sort(key=lambda drawn: lengths[drawn[0]])
+        for drawn in self._windows_of(source, len(ids)):
+            groups = self._groups_of([int(ids[place]) for place, _ in drawn])
+            groups.sort(key=lambda group: float(np.mean([lengths[drawn[one][0]] for one in group])))
+            window = [drawn[one] for group in groups for one in group]
             batches = [
                 [(int(ids[place]), number) for place, number in window[start : start + self._size]]
                 for start in range(0, len(window), self._size)
@@ -129,10 +143,15 @@ class Plan(Sampler[list[Key]]):
             if last:
                 yield last
 
+    def _groups_of(self, rows: Sequence[int]) -> list[list[int]]:
+        """Places among some rows: those that belong together, or each by itself."""
+        return [[place] for place in range(len(rows))] if self._alike is None else self._alike.groups(rows)
+
     def _windows_of(self, source: int, count: int) -> Iterator[list[Key]]:
         """Places among a source's rows, with the number of the pass, a window at a time; none spans two passes."""
         # a window of all rows would put the same ones together at every pass
-        size = self._size * min(_WINDOW_BATCHES, max(1, count // (4 * self._size)))
+        most = _WINDOW_BATCHES if self._alike is None else max(1, POOL // self._size)
+        size = self._size * min(most, max(1, count // (4 * self._size)))
         for number, rows in enumerate(self._passes(source)):
             places = np.random.default_rng([self._seed, 3, source, number]).permutation(count)[:rows]
             for start in range(0, rows, size):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from edge_embed.evaluate.sts import ScoredPairs, read_scored_pairs, score_vectors
 from edge_embed.model.tiered import TieredEncoder, encode_tiers
+from edge_embed.train.alike import Alike
 from edge_embed.train.batches import Collator
 from edge_embed.train.hardware import use_bf16
 from edge_embed.train.loop import Dev, Job, run_loop
@@ -29,6 +30,8 @@ def job_of(training: Training) -> Job:
     """The loop's job for a training."""
     recipe, model = training.recipe, training.model
     pairs = read_scored_pairs(recipe.dev) if recipe.dev and recipe.dev_every else None
+    teacher = training.teacher
+    alike = Alike(training.store, teacher, recipe.alike) if teacher and recipe.alike > 1 else None
     return Job(
         objective=Objective(model, recipe, training.basis, bf16=use_bf16(recipe)),
         settings=recipe,
@@ -37,6 +40,7 @@ def job_of(training: Training) -> Job:
             training.store, model.encoder.tokenizer(recipe.max_tokens), training.teacher, seed=recipe.seed
         ),
         dev=_dev(training, pairs) if pairs else None,
+        alike=alike,
     )
 
 

@@ -12,6 +12,7 @@ import transformers
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from edge_embed.train.alike import Alike
 from edge_embed.train.batches import Key, Plan, RowDataset
 from edge_embed.train.gather import join_processes, this_part
 from edge_embed.train.monitor import Clock, Monitor, Quiet
@@ -60,6 +61,7 @@ class Job:
     Attributes:
         objective: its `forward(batch, step)` gives the losses of a batch by name, the one to make smaller as `loss`.
         collate: rows to the batch that the objective takes.
+        alike: puts alike rows into one batch; None leaves that to chance.
     """
 
     objective: nn.Module
@@ -67,6 +69,7 @@ class Job:
     store: RowStore
     collate: Callable[[Sequence[tuple[Key, StoredRow]]], StepBatch]
     dev: Dev | None = None
+    alike: Alike | None = None
 
 
 class _Inputs(TypedDict):
@@ -114,7 +117,14 @@ def _train(job: Job, plan: Plan, work: Path | None, monitor: Monitor) -> None:
 def plan_of(job: Job) -> Plan:
     """The batches of a job, for this process."""
     settings = job.settings
-    return Plan(job.store, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed, part=this_part())
+    return Plan(
+        job.store,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        part=this_part(),
+        alike=job.alike,
+    )
 
 
 class _Trainer(transformers.Trainer):

@@ -15,6 +15,9 @@ from edge_embed.train.methods import View, mrl, srl, two_d_matryoshka
 from edge_embed.train.recipe import Recipe
 from edge_embed.train.task import task_loss
 
+_TOGETHER = 32
+_WORTHWHILE = 0.9
+
 
 @dataclass(frozen=True, slots=True)
 class Taught:
@@ -70,10 +73,19 @@ class Objective(nn.Module):
         return {"loss": torch.stack(list(losses.values())).mean(), **shown}
 
     def _pooled(self, batch: Batch) -> list[Tensor]:
-        encoder = self.model.encoder
-        with torch.autocast(batch.input_ids.device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            states = encoder(batch.input_ids, batch.attention_mask)
-        return [encoder.pool(state.float(), batch.attention_mask) for state in states]
+        """The pooled states of every layer, each (texts, hidden); texts of like length go through it together."""
+        order = batch.attention_mask.sum(1).argsort(stable=True)
+        parts = _split_by_length(batch.attention_mask, order)
+        found = [self._pool(batch.input_ids[part], batch.attention_mask[part]) for part in parts]
+        back = order.argsort()
+        return [torch.cat(states)[back] for states in zip(*found, strict=True)]
+
+    def _pool(self, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
+        encoder, longest = self.model.encoder, int(attention_mask.sum(1).max())
+        ids, mask = input_ids[:, :longest], attention_mask[:, :longest]
+        with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self._bf16):
+            states = encoder(ids, mask)
+        return [encoder.pool(state.float(), mask) for state in states]
 
     def _distance(self, view: View, full: Tensor, taught: Taught | None) -> Tensor:
         """How far a view is from the teacher, and from the full tier."""
@@ -87,6 +99,14 @@ class Objective(nn.Module):
         if weights.align and view.vectors is not full:
             loss = loss + weights.align * alignment(view.vectors, full)
         return loss
+
+
+def _split_by_length(attention_mask: Tensor, order: Tensor) -> Sequence[Tensor]:
+    """The places of a batch's texts, shortest first, in parts; one part where more would save little padding."""
+    lengths = attention_mask.sum(1)
+    parts = [order[start : start + _TOGETHER] for start in range(0, len(order), _TOGETHER)]
+    tokens = sum(len(part) * int(lengths[part[-1]]) for part in parts)
+    return parts if tokens < _WORTHWHILE * len(order) * int(lengths.max()) else [order]
 
 
 Method = Callable[[TieredEncoder, Sequence[Tensor], Rows, Recipe, int], dict[str, View]]

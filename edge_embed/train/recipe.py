@@ -134,6 +134,8 @@ class Recipe(LoopSettings):
         teacher: names of encoders, `self` for the full base encoder. Several teach as one, whose cosines are the means
             of theirs; none teach nothing.
         temperature: of every softmax over cosines.
+        alike: rows of a source that the teacher finds alike stand in a batch in groups of so many; 1 leaves it to
+            chance.
         dev: scored pairs; each tier is scored on them while training.
         dev_every: steps between two scorings; 0 for before and after alone.
         patience: scorings without a better mean after which training ends, with the best weights; 0 for never.
@@ -147,6 +149,7 @@ class Recipe(LoopSettings):
     method: Method = "srl"
     teacher: tuple[str, ...] = (SELF,)
     temperature: float = 0.05
+    alike: int = 1
     weights: LossWeights = field(default_factory=LossWeights)
     dev: Path | None = None
     dev_every: int = 0
@@ -159,12 +162,15 @@ class Recipe(LoopSettings):
         if len(set(self.teacher)) < len(self.teacher):
             raise RecipeError(f"teacher names one twice in {', '.join(self.teacher)}: name each once")
         check_number("temperature", self.temperature, low=1e-4, high=10.0)
+        check_whole("alike", self.alike, low=1, high=self.batch_size)
         check_whole("dev_every", self.dev_every, low=0, high=10**9)
         check_whole("patience", self.patience, low=0, high=10**6)
         if self.method in ("2dmse", "mrl") and self.head != "truncate":
             raise RecipeError(f"method {self.method} cuts vectors short, so it has no heads: choose head truncate")
         if self.method == "2dmse" and self.ladder.top.layers == 1:
             raise RecipeError(f"method 2dmse needs a layer below the top, {self.ladder.top}: choose a deeper ladder")
+        if self.alike > 1 and not self.taught:
+            raise RecipeError(f"alike is {self.alike}, without a teacher to say what is alike: name one, and weights")
         if self.patience and not (self.dev and self.dev_every):
             raise RecipeError(f"patience is {self.patience}, without dev and dev_every: name pairs, and the steps")
         if all(source.kind == "texts" for source in self.data) and not (self.taught or self._tiers_teach):

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from edge_embed.model.encoder import load_encoder
 from edge_embed.model.tiered import TieredEncoder
-from edge_embed.train.batches import Rows
+from edge_embed.train.batches import Batch, Rows
 from edge_embed.train.losses import alignment, in_batch_negatives, neighbours, similarity_kl, vector_kl
 from edge_embed.train.objective import Objective
 from edge_embed.train.recipe import LossWeights
@@ -145,3 +145,33 @@ def test_2dmse_draws_a_layer_and_two_dimensions_a_step(objective, pooled):
         (choice,) = [choice for choice in choices if losses == pytest.approx(wanted[choice], abs=1e-5)]
         drawn.add(choice)
     assert len(drawn) > 14  # of 18
+
+
+# Texts of like length together
+
+
+def mixed(lengths: Sequence[int]) -> Batch:
+    """A batch of texts of so many tokens each, padded to the longest."""
+    longest = max(lengths)
+    generator = torch.Generator().manual_seed(5)
+    mask = torch.tensor([[1] * length + [0] * (longest - length) for length in lengths])
+    ids = torch.randint(5, 40, mask.shape, generator=generator) * mask
+    rows = Rows("texts", 1, torch.arange(len(lengths)), torch.zeros(len(lengths)))
+    return Batch(ids, mask, rows, None, ())
+
+
+@pytest.mark.parametrize(
+    ("lengths", "runs"),
+    [([3, 20] * 48, [(32, 3), (32, 20), (32, 20)]), ([19, 20] * 48, [(96, 20)]), ([3, 20] * 10, [(20, 20)])],
+)
+def test_texts_of_like_length_run_together(objective, monkeypatch, lengths, runs):
+    one, batch = objective(align=1.0), mixed(lengths)
+    whole = one.model.encoder(batch.input_ids, batch.attention_mask)
+    expected = [one.model.encoder.pool(state, batch.attention_mask) for state in whole]
+    seen, encoder = [], one.model.encoder.forward
+    monkeypatch.setattr(
+        one.model.encoder, "forward", lambda ids, mask: seen.append(tuple(ids.shape)) or encoder(ids, mask)
+    )
+    for found, state in zip(one._pooled(batch), expected, strict=True):
+        torch.testing.assert_close(found, state, atol=1e-5, rtol=0)
+    assert seen == runs

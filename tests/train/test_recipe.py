@@ -84,6 +84,12 @@ def test_the_bounds_are_allowed(setting, value):
     assert getattr(replace(RECIPE, **{setting: value}), setting) == value
 
 
+def test_alike_rows_need_a_teacher():
+    assert replace(RECIPE, alike=8).alike == 8
+    with pytest.raises(RecipeError, match="alike is 8, without a teacher to say what is alike"):
+        replace(RECIPE, alike=8, teacher=())
+
+
 def test_a_teacher_is_named_once():
     with pytest.raises(RecipeError, match="teacher names one twice in self, self: name each once"):
         replace(RECIPE, teacher=("self", "self"))

@@ -16,7 +16,8 @@ base = "all-MiniLM-L6-v2"
 tiers = "1x8,2x16"
 method = "srl"
 head = "truncate"
-teacher = "none"
+teacher = ["self", "org/other"]
+alike = 4
 temperature = 0.1
 dev = "dev.tsv"
 dev_every = 20
@@ -86,7 +87,8 @@ def test_a_recipe_with_every_setting(folder):
         seed=3,
         head="truncate",
         method="srl",
-        teacher=(),
+        teacher=("self", "org/other"),
+        alike=4,
         temperature=0.1,
         weights=LossWeights(kl=2.0, align=0.5),
         dev=folder / "dev.tsv",
