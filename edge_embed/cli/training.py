@@ -83,7 +83,7 @@ def train(
         _loss("srl: every tier; 2dmse, mrl, separate: the baselines (srl)."),
     ] = None,
     head: Annotated[
-        Literal["project", "truncate"] | None, _loss("How a tier's vector is made of its layer (project).")
+        Literal["project", "truncate", "weigh"] | None, _loss("How a tier's vector is made of its layer (project).")
     ] = None,
     teacher: Annotated[list[str] | None, _loss("self, an encoder, or none; several teach as one (self).")] = None,
     weight: Annotated[list[str] | None, _loss("Of task, kl, distill, directions or align, such as align=2.")] = None,

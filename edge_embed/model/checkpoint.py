@@ -50,10 +50,7 @@ def save_checkpoint(model: TieredEncoder, folder: Path, origin: Origin, *, repla
     """
     with writing_folder(folder, replace=replace) as temporary:
         _write_encoder(model.encoder, temporary, matrix=_top_matrix(model))
-        safetensors.torch.save_file(
-            {tier.name: model.head_of(tier).weight.detach().T.contiguous() for tier in model.ladder if model.heads},
-            temporary / HEADS_NAME,
-        )
+        safetensors.torch.save_file(model.head_weights(), temporary / HEADS_NAME)
         _write_json(
             temporary / LADDER_NAME,
             {
@@ -86,11 +83,7 @@ def load_checkpoint(folder: Path, *, attention: Literal["sdpa", "eager"] = "sdpa
         origin = Origin(**description["origin"])
         encoder.name = origin.base_model
         model = TieredEncoder(encoder, ladder, description["head"])
-        heads = safetensors.torch.load_file(folder / HEADS_NAME)
-        if set(heads) != set(model.heads):
-            raise CheckpointError(f"{folder / HEADS_NAME} has heads for {sorted(heads)}, not for {sorted(model.heads)}")
-        for name, matrix in heads.items():
-            model.set_head(ladder.find(name), matrix)
+        model.set_head_weights(safetensors.torch.load_file(folder / HEADS_NAME))
         if space_of(model) != description["space"]:
             raise CheckpointError(f"{folder} holds weights of another training than its ladder: copy or train it again")
     except (CheckpointError, EncoderUnsupported):
@@ -189,7 +182,7 @@ def _write_encoder(encoder: Encoder, folder: Path, *, matrix: torch.Tensor | Non
 def _top_matrix(model: TieredEncoder) -> torch.Tensor | None:
     """The (dim, hidden) matrix that makes the largest tier from a pooled state; None where that is all of it."""
     top = model.ladder.top
-    if model.head == "project":
+    if model.heads:
         return model.head_of(top).weight.detach().contiguous()
     if top.dim < model.encoder.hidden:
         return torch.eye(model.encoder.hidden)[: top.dim].contiguous()

@@ -1,6 +1,6 @@
 """A ladder of models in one encoder: each tier reads one hidden state through its own head."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,7 +14,7 @@ from edge_embed_runtimes.errors import LadderError
 from edge_embed_runtimes.progress import Progress, silent
 from edge_embed_runtimes.tiers import Ladder, Tier
 
-HeadKind = Literal["project", "truncate"]
+HeadKind = Literal["project", "truncate", "weigh"]
 HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
 
 
@@ -25,10 +25,12 @@ class TieredEncoder(nn.Module):
         encoder: layers above the ladder's top are dropped.
         ladder: at most the encoder's size.
         head: `"truncate"` takes the first `dim` values of the pooled state; `"project"` maps it with a bias-free
-            matrix of its own, which begins as truncation.
+            matrix of its own, which begins as truncation; `"weigh"` does so, too, and below the top a token counts in
+            the mean as much as its state says, by a learned vector for each layer, which begins as the plain mean.
 
     Raises:
-        LadderError: the ladder is deeper or wider than the encoder, or the head is unknown.
+        LadderError: the ladder is deeper or wider than the encoder, the head is unknown, or tokens are to be weighed
+            where there is no mean.
     """
 
     def __init__(self, encoder: Encoder, ladder: Ladder, head: HeadKind) -> None:
@@ -41,10 +43,16 @@ class TieredEncoder(nn.Module):
         self.ladder = ladder
         self.head = head
         self.heads = nn.ModuleDict()
-        if head == "project":
+        if head != "truncate":
             for tier in ladder:
                 self.heads[tier.name] = nn.Linear(encoder.hidden, tier.dim, bias=False)
                 self.set_head(tier, torch.eye(encoder.hidden)[:, : tier.dim])
+        self.token_weights = nn.ParameterDict()
+        if head == "weigh":
+            if encoder.settings.pooling != "mean":
+                raise LadderError(f"head weigh needs mean pooling, {encoder.name} has {encoder.settings.pooling}")
+            for tier in ladder.tiers[:-1]:
+                self.token_weights[str(tier.layers)] = nn.Parameter(torch.zeros(encoder.hidden, 1))
 
     def set_head(self, tier: Tier, matrix: Tensor) -> None:
         """Set the (hidden, dim) matrix of a tier's `project` head.
@@ -65,6 +73,30 @@ class TieredEncoder(nn.Module):
             raise TypeError(f"the head of {tier} is a {type(module).__name__}")
         return module
 
+    def head_weights(self) -> dict[str, Tensor]:
+        """All but the encoder: a tier's name to its (hidden, dim) matrix, `tokens-l1` to layer 1's (hidden, 1) one."""
+        heads = {tier.name: self.head_of(tier).weight.detach().T.contiguous() for tier in self.ladder if self.heads}
+        return heads | {f"tokens-l{layer}": matrix.detach() for layer, matrix in self.token_weights.items()}
+
+    def set_head_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Set all of what `head_weights` gives.
+
+        Raises:
+            LadderError: one is missing, unknown, or of another shape.
+        """
+        known = self.head_weights()
+        if set(weights) != set(known):
+            raise LadderError(f"the heads are {sorted(weights)}: they must be {sorted(known)}")
+        for name, values in weights.items():
+            if values.shape != known[name].shape:
+                wanted = tuple(known[name].shape)
+                raise LadderError(f"the head {name} has the shape {tuple(values.shape)}: it must be {wanted}")
+        for tier in self.ladder if self.heads else ():
+            self.set_head(tier, weights[tier.name])
+        with torch.no_grad():
+            for layer, matrix in self.token_weights.items():
+                matrix.copy_(weights[f"tokens-l{layer}"])
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """The vectors of every tier, by its name: (batch, dim) float, unit length."""
         return self.vectors(self.encoder(input_ids, attention_mask), attention_mask)
@@ -77,16 +109,23 @@ class TieredEncoder(nn.Module):
             attention_mask: (batch, tokens) of 1 and 0.
         """
         return {
-            tier.name: self.tier_vector(tier, self.encoder.pool(hidden_states[tier.layers], attention_mask))
+            tier.name: self.tier_vector(tier, self.pool(tier.layers, hidden_states[tier.layers], attention_mask))
             for tier in self.ladder
         }
+
+    def pool(self, layer: int, hidden_state: Tensor, attention_mask: Tensor) -> Tensor:
+        """One vector a text from a layer's state: (batch, tokens, hidden) and (batch, tokens) to (batch, hidden)."""
+        if str(layer) not in self.token_weights:
+            return self.encoder.pool(hidden_state, attention_mask)
+        weights = torch.sigmoid(hidden_state @ self.token_weights[str(layer)]) * attention_mask.unsqueeze(-1)
+        return (hidden_state * weights).sum(1) / weights.sum(1)
 
     def tier_vector(self, tier: Tier, pooled: Tensor) -> Tensor:
         """The (batch, dim) unit vectors of a tier from its layer's pooled states (batch, hidden)."""
         match self.head:
             case "truncate":
                 vector = pooled[:, : tier.dim]
-            case "project":
+            case "project" | "weigh":
                 vector = self.heads[tier.name](pooled)
         return functional.normalize(vector, dim=-1)
 
@@ -98,6 +137,7 @@ def pooled_states(
     *,
     layers: Collection[int],
     max_tokens: int | None = None,
+    pool: Callable[[int, Tensor, Tensor], Tensor] | None = None,
     progress: Progress = silent,
     stage: str = "encode",
 ) -> dict[int, NDArray[np.float32]]:
@@ -105,6 +145,7 @@ def pooled_states(
 
     Args:
         max_tokens: texts are cut here; None for the encoder's own limit.
+        pool: layer, its state and the mask to one vector a text; None for the encoder's own pooling.
 
     Warns:
         TextCut: texts were longer.
@@ -114,13 +155,14 @@ def pooled_states(
     """
     encoder.eval()
     device = next(encoder.parameters()).device
+    pool = pool or (lambda _, state, mask: encoder.pool(state, mask))
     pooled = {layer: np.empty((len(texts), encoder.hidden), dtype=np.float32) for layer in layers}
     done = 0
     for batch in encoder.tokenizer(max_tokens).batches(texts):
         mask = torch.from_numpy(batch.attention_mask).to(device)
         states = encoder(torch.from_numpy(batch.input_ids).to(device), mask)
         for layer, out in pooled.items():
-            out[batch.rows] = encoder.pool(states[layer].float(), mask).cpu().numpy()
+            out[batch.rows] = pool(layer, states[layer].float(), mask).cpu().numpy()
         done += len(batch.rows)
         progress(stage, done, len(texts))
     return pooled
@@ -137,7 +179,7 @@ def encode_tiers(
     """
     model.eval()
     layers = [tier.layers for tier in model.ladder]
-    pooled = pooled_states(model.encoder, texts, layers=layers, progress=progress)
+    pooled = pooled_states(model.encoder, texts, layers=layers, pool=model.pool, progress=progress)
     device = next(model.parameters()).device
     return {
         tier.name: model.tier_vector(tier, torch.from_numpy(pooled[tier.layers]).to(device)).cpu().numpy()

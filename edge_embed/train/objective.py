@@ -85,7 +85,7 @@ class Objective(nn.Module):
         ids, mask = input_ids[:, :longest], attention_mask[:, :longest]
         with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self._bf16):
             states = encoder(ids, mask)
-        return [encoder.pool(state.float(), mask) for state in states]
+        return [self.model.pool(layer, state.float(), mask) for layer, state in enumerate(states)]
 
     def _distance(self, view: View, full: Tensor, taught: Taught | None) -> Tensor:
         """How far a view is from the teacher, and from the full tier."""

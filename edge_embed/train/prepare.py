@@ -97,7 +97,7 @@ def _fit(
     vectors = functional.normalize(states[full], dim=-1) if targets is None else targets
     basis = leading_directions(vectors)
     model = TieredEncoder(encoder, recipe.ladder, recipe.head)
-    if recipe.head == "project":
+    if model.heads:
         fit_heads(model, states, vectors, basis, full=full if targets is None else None)
     return model, basis
 

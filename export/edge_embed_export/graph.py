@@ -22,6 +22,7 @@ from edge_embed_runtimes.tiers import Ladder, Tier
 
 OPSET = 20
 _BACKBONE = "model.encoder.backbone."
+_HEADS = ("heads.", "model.token_weights.")
 
 
 class _LadderGraph(nn.Module):
@@ -44,7 +45,7 @@ class _LadderGraph(nn.Module):
         return (*vectors, *(states[tier.layers] for tier in self.model.ladder.tiers[:-1]))
 
     def _vector(self, tier: Tier, hidden_state: Tensor, attention_mask: Tensor) -> Tensor:
-        pooled = self.model.encoder.pool(hidden_state, attention_mask)
+        pooled = self.model.pool(tier.layers, hidden_state, attention_mask)
         if tier.name in self.heads:
             return functional.normalize(pooled @ self.heads[tier.name], dim=-1)
         return self.model.tier_vector(tier, pooled)
@@ -92,7 +93,7 @@ def _readable_name(node: ir.Node) -> str:
     """A product's name: its module in the encoder, or its head; not the weights', since equal ones are one tensor."""
     if node.op_type != "MatMul" or node.inputs[1] is None or node.inputs[1].const_value is None:
         return str(node.name)
-    if (node.inputs[1].name or "").startswith("heads."):
+    if (node.inputs[1].name or "").startswith(_HEADS):
         return f"{HEAD_PREFIX}{node.outputs[0].name}"
     scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
     return str(scopes[-2]).removeprefix(_BACKBONE) if len(scopes) > 1 else str(node.name)

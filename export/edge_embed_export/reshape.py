@@ -14,7 +14,7 @@ class UntrainedTier(UserWarning):
 def reshape_ladder(model: TieredEncoder, ladder: Ladder) -> tuple[str, ...]:
     """Give a model another ladder, in place; returns the names of the tiers that it was not trained for.
 
-    A trained size may have another name. With `project` heads, a new size takes the first columns of the head of its
+    A trained size may have another name. With heads, a new size takes the first columns of the head of its
     layer; with `truncate`, any layer will do.
 
     Raises:
@@ -36,7 +36,7 @@ def reshape_ladder(model: TieredEncoder, ladder: Ladder) -> tuple[str, ...]:
     for tier in ladder:
         if tier.name in matrices:
             new.set_head(tier, matrices[tier.name][:, : tier.dim])
-    model.ladder, model.heads = new.ladder, new.heads
+    model.ladder, model.heads = new.ladder, new.heads  # the layers weigh their tokens as before
     for name in untrained:
         tier = ladder.find(name)
         warnings.warn(

@@ -44,12 +44,17 @@ class Traced:
         return vectors
 
 
-@pytest.fixture(scope="module", params=["project-mean", "truncate-cls"])
+@pytest.fixture(scope="module", params=["project-mean", "truncate-cls", "weigh-mean"])
 def traced(request, tmp_path_factory, tiny_checkpoint, tiny_encoder) -> Traced:
     if request.param == "project-mean":
         model, _ = load_checkpoint(tiny_checkpoint, attention="eager")
+        return Traced(model, tmp_path_factory.mktemp(request.param))
+    encoder = load_encoder(str(tiny_encoder), attention="eager")
+    if request.param == "weigh-mean":
+        model = TieredEncoder(encoder, parse_ladder("1x8,2x16,3x32"), "weigh")
+        torch.manual_seed(4)
+        model.set_head_weights({name: torch.randn(value.shape) for name, value in model.head_weights().items()})
     else:
-        encoder = load_encoder(str(tiny_encoder), attention="eager")
         encoder.settings = replace(encoder.settings, pooling="cls")
         model = TieredEncoder(encoder, parse_ladder("1x8,2x16"), "truncate")
     return Traced(model, tmp_path_factory.mktemp(request.param))
@@ -119,7 +124,7 @@ def test_products_are_named_after_their_modules(traced):
     assert [name for name in products if name not in heads] == [
         f"encoder.layer.{layer}.{name}" for layer in layers for name in MODULES
     ]
-    assert len(set(heads)) == len(heads) == len(traced.model.heads)
+    assert len(set(heads)) == len(heads) == len(traced.model.head_weights())
 
 
 def metadata(graph: ir.Graph) -> Iterator[str]:

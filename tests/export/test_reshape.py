@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from edge_embed.model.checkpoint import load_checkpoint
 from edge_embed.model.encoder import load_encoder
@@ -32,6 +33,17 @@ def test_a_narrower_tier_is_cut_from_the_head_of_its_layer(model, tiny_texts):
         assert reshape_ladder(model, parse_ladder("demi=1x8,top=3x20")) == ("top",)
     expected = before / np.linalg.norm(before, axis=1, keepdims=True)
     np.testing.assert_allclose(encode_tiers(model, tiny_texts[:4])["top"], expected, atol=1e-6)
+
+
+def test_the_layers_weigh_their_tokens_as_before(tiny_encoder, tiny_texts):
+    model = TieredEncoder(load_encoder(str(tiny_encoder)), parse_ladder("1x8,2x16,3x32"), "weigh")
+    torch.manual_seed(0)
+    model.set_head_weights({name: torch.randn(value.shape) for name, value in model.head_weights().items()})
+    before = encode_tiers(model, tiny_texts[:4])
+    assert reshape_ladder(model, parse_ladder("demi=1x8,top=2x16")) == ()
+    after = encode_tiers(model, tiny_texts[:4])
+    np.testing.assert_array_equal(after["demi"], before["demi"])
+    np.testing.assert_array_equal(after["top"], before["short"])
 
 
 @pytest.mark.parametrize("spec", ["1x9", "1x8,3x33"])

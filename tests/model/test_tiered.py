@@ -64,6 +64,53 @@ def test_project_is_the_pooled_state_times_the_matrix(tiny_encoder, tiny_texts, 
         np.testing.assert_allclose(found[tier.name], expected, atol=2e-6)
 
 
+def test_weigh_is_the_weighted_mean_times_the_matrix(tiny_encoder, tiny_texts):
+    model = build(tiny_encoder, "weigh")
+    assert list(model.token_weights) == ["1", "2"], "the full tier stays a plain mean, as other libraries read it"
+    torch.manual_seed(3)
+    model.set_head_weights({name: torch.randn(value.shape) for name, value in model.head_weights().items()})
+    found = encode_tiers(model, tiny_texts)
+    tokenizer = model.encoder.tokenizer()
+    for row, text in enumerate(tiny_texts[:8]):
+        ids = torch.tensor(tokenizer.encode([text])[0])
+        states = model.encoder(ids, torch.ones_like(ids))
+        for tier in LADDER:
+            tokens, weights = states[tier.layers][0], torch.ones(len(ids[0]))
+            if tier.layers < 3:
+                weights = torch.sigmoid((tokens @ model.token_weights[str(tier.layers)])[:, 0])
+            pooled = (weights[:, None] * tokens).sum(0) / weights.sum()
+            expected = normal((pooled @ model.head_weights()[tier.name])[None].detach())
+            np.testing.assert_allclose(found[tier.name][row], expected[0], atol=2e-6)
+
+
+def test_weigh_begins_as_project(tiny_encoder, tiny_texts):
+    weigh, project = (encode_tiers(build(tiny_encoder, head), tiny_texts) for head in ("weigh", "project"))
+    for tier in LADDER:
+        np.testing.assert_allclose(weigh[tier.name], project[tier.name], atol=1e-6)
+
+
+def test_tokens_are_weighed_in_a_mean_alone(tiny_encoder):
+    with pytest.raises(LadderError, match=r"head weigh needs mean pooling, .* has cls"):
+        build(tiny_encoder, "weigh", "cls")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda weights: weights.pop("tokens-l1"), "they must be"),
+        (lambda weights: weights.update(extra=torch.zeros(1)), "they must be"),
+        (lambda weights: weights.update({"tokens-l1": torch.zeros(7, 1)}), r"tokens-l1 has the shape \(7, 1\)"),
+        (lambda weights: weights.update(demi=torch.zeros(32, 9)), r"demi has the shape \(32, 9\)"),
+    ],
+)
+def test_head_weights_that_do_not_fit(tiny_encoder, change, says):
+    model = build(tiny_encoder, "weigh")
+    weights = model.head_weights()
+    change(weights)
+    with pytest.raises(LadderError, match=says):
+        model.set_head_weights(weights)
+
+
 def test_project_begins_as_truncation(tiny_encoder, tiny_texts):
     project = encode_tiers(build(tiny_encoder, "project"), tiny_texts)
     truncate = encode_tiers(build(tiny_encoder, "truncate"), tiny_texts)
@@ -104,7 +151,7 @@ def test_a_ladder_larger_than_the_encoder_is_refused(tiny_encoder, spec, message
 
 
 def test_an_unknown_head_is_refused(tiny_encoder):
-    with pytest.raises(LadderError, match=r"head 'linear' is unknown: allowed are project, truncate"):
+    with pytest.raises(LadderError, match=r"head 'linear' is unknown: allowed are project, truncate, weigh"):
         TieredEncoder(load_encoder(str(tiny_encoder)), LADDER, "linear")
 
 

@@ -61,7 +61,7 @@ def test_a_value_outside_its_range(settings, setting, value, allowed):
         ("temperature", 0.0, "is 0.0: allowed is 0.0001 to 10"),
         ("temperature", 11, "is 11: allowed is 0.0001 to 10"),
         ("method", "mnrl", "'mnrl' is unknown: allowed are srl, 2dmse, mrl, separate"),
-        ("head", "linear", "'linear' is unknown: allowed are project, truncate"),
+        ("head", "linear", "'linear' is unknown: allowed are project, truncate, weigh"),
         ("dev_every", -1, "is -1: allowed is 0 to 1e+09"),
         ("patience", 0.5, "is 0.5: allowed is a whole number"),
     ],
