@@ -48,6 +48,10 @@ def export(
     allow_below_gate: Annotated[
         bool, typer.Option("--allow-below-gate", help="Write the bundle all the same, marked.", rich_help_panel=_GATES)
     ] = False,
+    name: Annotated[str | None, typer.Option(help="What to call the bundle.", show_default=False)] = None,
+    notes: Annotated[
+        Path | None, typer.Option(help="Markdown file to put into the card, such as licences.", show_default=False)
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -59,7 +63,7 @@ def export(
 
     require("export", "optimum", "onnx_ir", "nncf", "openvino")
     from edge_embed.cli.scoring import read_sets
-    from edge_embed.data.lines import text_files
+    from edge_embed.data.lines import numbered_lines, text_files
     from edge_embed.show.bars import bars
     from edge_embed.show.holdings import print_grades
     from edge_embed_export.build import export_bundle
@@ -76,6 +80,8 @@ def export(
         allow_below_gate=allow_below_gate,
         ladder=parse_ladder(tiers) if tiers else None,
         tune=tune,
+        name=name,
+        notes="".join(line for _, line in numbered_lines(notes)) if notes else "",
     )
     with bars() as progress:
         manifest = export_bundle(checkpoint, output, settings, replace=force, progress=progress)

@@ -82,8 +82,9 @@ def export_bundle(
             raise GateMissed(_refusal(passport.missed))
         (folder / TOKENIZER_NAME).write_text(model.encoder.tokenizer_json, encoding="utf-8")
         _write_canaries(model, folder / CANARIES_NAME)
-        manifest = _describe(model, origin, passport, exact.ranges)
-        write_card(folder / CARD_NAME, manifest, origin)
+        manifest = _describe(model, origin, passport, exact.ranges, settings.name)
+        manifest = dataclasses.replace(manifest, files=tuple(assembly.files))
+        write_card(folder / CARD_NAME, manifest, origin, notes=settings.notes)
         manifest = dataclasses.replace(manifest, files=(*_single_files(folder), *assembly.files))
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")  # the last: without it nothing opens
     return manifest
@@ -114,10 +115,10 @@ def _write_canaries(model: TieredEncoder, path: Path) -> None:
 
 
 def _describe(
-    model: TieredEncoder, origin: Origin, passport: Passport, ranges: dict[str, tuple[float, ...]]
+    model: TieredEncoder, origin: Origin, passport: Passport, ranges: dict[str, tuple[float, ...]], name: str | None
 ) -> Manifest:
     return Manifest(
-        name=f"{Path(origin.base_model).name}-{len(model.ladder)}-tiers",
+        name=name or f"{Path(origin.base_model).name}-{len(model.ladder)}-tiers",
         base_model=Path(origin.base_model).name,
         space=space_of(model),
         head=model.head,

@@ -19,7 +19,7 @@ with Embedder.open("path/to/this/folder", budget=Budget(latency_ms=5)) as embedd
 ```
 
 Pooling: {pooling}. Heads: {head}. A text longer than {max_tokens} tokens is cut there, with a warning.
-
+{notes}
 ## Tiers
 
 | tier | layers x dimensions | operations, 32 tokens | |
@@ -55,8 +55,12 @@ texts holds for this bundle, too.
 """
 
 
-def write_card(path: Path, manifest: Manifest, origin: Origin) -> None:
-    """Write the card of a bundle from its manifest."""
+def write_card(path: Path, manifest: Manifest, origin: Origin, *, notes: str = "") -> None:
+    """Write the card of a bundle from its manifest.
+
+    Args:
+        notes: Markdown that is put into it.
+    """
     passport = manifest.passport
     text = _CARD.format(
         name=manifest.name,
@@ -66,6 +70,7 @@ def write_card(path: Path, manifest: Manifest, origin: Origin) -> None:
         pooling=manifest.pooling,
         head=manifest.head,
         max_tokens=manifest.max_tokens,
+        notes=f"\n{notes.strip()}\n" if notes.strip() else "",
         tiers="\n".join(
             f"| {tier.name} | {tier.layers}x{tier.dim} | {passport.operations[tier.name] / 1e6:.0f} million "
             f"| {'untrained' if tier.name in passport.untrained else ''} |"
@@ -91,7 +96,7 @@ def _grade_row(manifest: Manifest, grade: Grade) -> str:
     alone = graph.size_bytes + graph.reads_bytes if graph else 0
     floats = [scores[grade.tier] for scores in manifest.passport.reference.values()]
     return (
-        f"| {grade.tier} | {grade.engine} | {grade.precision} | {alone / 1e6:.1f} | {grade.cosine_mean:.5f} "
+        f"| {grade.tier} | {grade.engine} | {grade.precision} | {alone / 1e6:.2f} | {grade.cosine_mean:.5f} "
         f"| {grade.cosine_p1:.5f} | {grade.cosine_min:.5f} | {grade.invariance:.1e} "
         f"| {'' if grade.score is None else f'{grade.score:.4f}'} | {f'{fmean(floats):.4f}' if floats else ''} |"
     )

@@ -20,6 +20,8 @@ class ExportSettings:
         allow_below_gate: write the bundle all the same, with what was missed in its passport.
         ladder: other tiers than the checkpoint was trained for; None for its own.
         tune: train the weights behind int8 a little, on the calibration texts.
+        name: of the bundle; None for one made of the encoder's and the number of tiers.
+        notes: Markdown for the card: what its reader should know and only you do, such as licences.
 
     Raises:
         EngineError, RecipeError: an unknown or empty list of engines or precisions.
@@ -34,6 +36,8 @@ class ExportSettings:
     allow_below_gate: bool = False
     ladder: Ladder | None = None
     tune: bool = False
+    name: str | None = None
+    notes: str = ""
 
     def __post_init__(self) -> None:
         if not self.engines or not set(self.engines) <= set(ENGINES):

@@ -35,7 +35,8 @@ def test_the_bundles_card_holds_its_grades(tiny_bundle, manifest):
     assert len(grades) == 1 + len(manifest.passport.grades) == 19
     for row, grade in zip(grades[1:], manifest.passport.grades, strict=True):
         assert row[:3] == [grade.tier, grade.engine, grade.precision]
-        assert float(row[3]) == pytest.approx(0.1, abs=0.1)
+        graph = manifest.graph(manifest.ladder.find(grade.tier), grade.engine, grade.precision)
+        assert float(row[3]) == pytest.approx((graph.size_bytes + graph.reads_bytes) / 1e6, abs=0.005) != 0
         cosines = [grade.cosine_mean, grade.cosine_p1, grade.cosine_min]
         assert list(map(float, row[4:7])) == pytest.approx(cosines, abs=1e-5)
         assert float(row[8]) == pytest.approx(grade.score, abs=1e-4)
@@ -47,6 +48,14 @@ def test_the_bundles_card_holds_its_grades(tiny_bundle, manifest):
     for tier, *cells in smaller[1:]:
         kept = [grade for grade in manifest.passport.outputs if grade.tier == tier]
         assert cells == [f"{grade.cosine_mean:.5f}, {grade.score:.4f}" for grade in kept]
+
+
+def test_notes_stand_in_the_card(manifest, tmp_path):
+    plain, noted = tmp_path / "plain.md", tmp_path / "noted.md"
+    write_card(plain, manifest, Origin("tiny"))
+    write_card(noted, manifest, Origin("tiny"), notes="\n## Licences\n\nAll free.\n\n")
+    assert "\n\n## Licences\n\nAll free.\n\n## Tiers\n" in noted.read_text()
+    assert noted.read_text().replace("\n## Licences\n\nAll free.\n", "") == plain.read_text()
 
 
 def test_the_bundles_card_says_what_it_is_and_where_it_comes_from(tiny_bundle, manifest):
