@@ -211,21 +211,26 @@ def test_train_then_export(
     assert done.json["checkpoint"] == "checkpoint"
     assert done.json["before"].keys() == done.json["after"].keys() == {"demi", "short"}
 
+    notes = tmp_path / "notes.md"
+    notes.write_text("## Licences\n\nAll free.\n")
     words = ["export", "checkpoint", "-o", "bundle", "--calibrate", tiny_text_file.parent,
              "--engines", "onnx", "--precisions", "int8"]  # fmt: skip
     done = edge_embed(*words, "--sts", tiny_scored_file, "--allow-below-gate",
-                      "--gate-mean", "0.9", "--gate-min", "0.5", "--gate-drop", "1")  # fmt: skip
+                      "--gate-mean", "0.9", "--gate-min", "0.5", "--gate-drop", "1",
+                      "--name", "mine", "--notes", notes)  # fmt: skip
     assert done.code == 0, done.err
     assert done.err == ""
     assert "cosine to the torch encoder over 64 texts" in done.out
     assert "bundle written to bundle; next: edge-embed profile bundle" in done.out
-    passport = Bundle(tmp_path / "bundle").manifest.passport
+    manifest = Bundle(tmp_path / "bundle").manifest
+    assert manifest.name == "mine" and "## Licences\n\nAll free." in (tmp_path / "bundle" / "README.md").read_text()
+    passport = manifest.passport
     assert [grade.tier for grade in passport.grades] == ["demi", "short"]
     assert (passport.gates.cosine_mean, passport.gates.cosine_min) == (0.9, 0.5)
     assert passport.gates.score_drop == 1
     assert passport.scored_on == ("scored",)
     assert "bundle exists already" in error_line(edge_embed(*words))
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "bundle"}
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "bundle", "notes.md"}
 
 
 def test_a_recipe_and_flags_that_count_before_it(edge_embed, tmp_path, tiny_encoder, tiny_text_file, monkeypatch):
@@ -328,6 +333,7 @@ def test_pretrain_then_train(edge_embed, tmp_path, tiny_encoder, tiny_text_file,
         (["export", "{checkpoint}", "-o", "out", "--calibrate", "."], "holds no .txt"),
         (["export", "{checkpoint}", "-o", "out", "--calibrate", "{texts}", "--engines", "tflite"], "allowed are"),
         (["export", "{checkpoint}", "-o", "out", "--calibrate", "{texts}", "--precisions", ","], "allowed are"),
+        (["export", "{checkpoint}", "-o", "out", "--calibrate", "{texts}", "--notes", "gone.md"], "gone.md can't be"),
         (["inspect", "gone"], "no bundle at gone"),
         (["inspect", "."], "is empty"),
         (["verify", "{checkpoint}"], "is a checkpoint: run 'edge-embed export' on it"),
