@@ -25,7 +25,7 @@ class Latency:
     """Percentiles of the time of one call, in milliseconds.
 
     Attributes:
-        p50: of the quieter half of the windows, so that a second profile finds the same beside other neighbours.
+        p50: of the quietest quarter of the windows, so that a second profile finds the same beside other neighbours.
         p90, p99: of all calls.
     """
 
@@ -127,7 +127,7 @@ class Timing:
     @property
     def latency(self) -> Latency:
         """Percentiles over the windows so far."""
-        quiet = sorted(self._windows, key=np.median)[: -(-len(self._windows) // 2)]
+        quiet = sorted(self._windows, key=np.median)[: -(-len(self._windows) // 4)]
         p90, p99 = np.percentile(np.concatenate(self._windows), (90, 99))
         return Latency(float(np.median(np.concatenate(quiet))) * 1000, float(p90) * 1000, float(p99) * 1000)
 
