@@ -321,7 +321,7 @@ def test_other_tiers_than_were_trained(tiny_checkpoint, tmp_path, tiny_text_file
 
 @pytest.mark.usefixtures("traced")
 def test_a_stop_midway_leaves_nothing(fails, monkeypatch):
-    def stop(*_, **_):
+    def stop(*_, notes):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(build, "write_card", stop)
@@ -355,7 +355,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(fails, monkeypatch, error):
 
 @pytest.mark.usefixtures("traced")
 def test_another_error_of_the_system_is_handed_on(fails, monkeypatch):
-    def broken(*_, **_):
+    def broken(*_, notes):
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(build, "write_card", broken)
