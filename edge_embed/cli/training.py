@@ -93,6 +93,7 @@ def train(
     batch_size: BatchSize = None,
     accumulation: Accumulation = None,
     learning_rate: LearningRate = None,
+    top_rate: Annotated[float | None, _loop("Learning rate of the last layer, as a share of the first's (1).")] = None,
     warmup: Warmup = None,
     max_tokens: MaxTokens = None,
     dropout: Dropout = None,

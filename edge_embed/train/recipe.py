@@ -136,6 +136,8 @@ class Recipe(LoopSettings):
         temperature: of every softmax over cosines.
         alike: rows of a source that the teacher finds alike stand in a batch in groups of so many; 1 leaves it to
             chance.
+        top_rate: learning rate of the last layer, as a share of that of the first; of those between, on a geometric
+            line. The first layers have the most to learn, the last the most to lose.
         dev: scored pairs; each tier is scored on them while training.
         dev_every: steps between two scorings; 0 for before and after alone.
         patience: scorings without a better mean after which training ends, with the best weights; 0 for never.
@@ -150,6 +152,7 @@ class Recipe(LoopSettings):
     teacher: tuple[str, ...] = (SELF,)
     temperature: float = 0.05
     alike: int = 1
+    top_rate: float = 1.0
     weights: LossWeights = field(default_factory=LossWeights)
     dev: Path | None = None
     dev_every: int = 0
@@ -162,6 +165,7 @@ class Recipe(LoopSettings):
         if len(set(self.teacher)) < len(self.teacher):
             raise RecipeError(f"teacher names one twice in {', '.join(self.teacher)}: name each once")
         check_number("temperature", self.temperature, low=1e-4, high=10.0)
+        check_number("top_rate", self.top_rate, low=1e-3, high=1.0)
         check_whole("alike", self.alike, low=1, high=self.batch_size)
         check_whole("dev_every", self.dev_every, low=0, high=10**9)
         check_whole("patience", self.patience, low=0, high=10**6)

@@ -82,10 +82,10 @@ def export_bundle(
             raise GateMissed(_refusal(passport.missed))
         (folder / TOKENIZER_NAME).write_text(model.encoder.tokenizer_json, encoding="utf-8")
         _write_canaries(model, folder / CANARIES_NAME)
-        manifest = _describe(model, origin, passport, exact.ranges, settings.name)
-        manifest = dataclasses.replace(manifest, files=tuple(assembly.files))
+        described = _describe(model, origin, passport, exact.ranges, settings.name)
+        manifest = dataclasses.replace(described, files=tuple(assembly.files))
         write_card(folder / CARD_NAME, manifest, origin, notes=settings.notes)
-        manifest = dataclasses.replace(manifest, files=(*_single_files(folder), *assembly.files))
+        manifest = dataclasses.replace(described, files=(*_single_files(folder), *assembly.files))
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")  # the last: without it nothing opens
     return manifest
 

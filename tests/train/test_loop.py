@@ -1,5 +1,6 @@
 """The loop: what a whole training does, and what it is when the seed is the same."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import nn
 from training_runs import Heard, heard_of, same, weights_of
 
 from edge_embed.model.tiered import encode_tiers
-from edge_embed.train.finetune import fine_tune
+from edge_embed.train.finetune import fine_tune, job_of, layer_rates
 from edge_embed.train.hardware import use_bf16
 from edge_embed.train.prepare import Training
 from edge_embed.train.recipe import LossWeights
@@ -50,6 +51,31 @@ def test_a_learning_rate_of_zero_changes_nothing(short):
     before = weights_of(training)
     fine_tune(training)
     assert same(weights_of(training), before)
+
+
+def test_upper_layers_learn_more_slowly(short):
+    changes = []
+    for top_rate in (1.0, 0.01):
+        training = short(epochs=0.25, top_rate=top_rate)
+        before = weights_of(training)
+        fine_tune(training)
+        after = weights_of(training)
+        names = [name for name in after if name.endswith("intermediate.dense.weight")]
+        changes.append([float((after[name] - before[name]).abs().mean()) for name in names])
+    alike, graded = changes
+    assert len(graded) > 2
+    assert graded[0] > 0.5 * alike[0] and graded[-1] < 0.05 * alike[-1]
+    assert graded == sorted(graded, reverse=True)
+
+
+def test_layers_stand_on_a_geometric_line(short):
+    training = short(top_rate=0.01)
+    rates = list(layer_rates(training.model.encoder, 0.01).items())
+    assert rates[0][1] == 1 and rates[-1][1] == pytest.approx(0.01)
+    steps = [after / before for (_, before), (_, after) in pairwise(rates)]
+    assert steps == pytest.approx([steps[0]] * len(steps))
+    named = [name for name, _ in job_of(training).objective.named_parameters()]
+    assert all(any(name.startswith(start) for name in named) for start, _ in rates)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

@@ -60,6 +60,8 @@ def test_a_value_outside_its_range(settings, setting, value, allowed):
     [
         ("temperature", 0.0, "is 0.0: allowed is 0.0001 to 10"),
         ("temperature", 11, "is 11: allowed is 0.0001 to 10"),
+        ("top_rate", 0, "is 0: allowed is 0.001 to 1"),
+        ("top_rate", 1.5, "is 1.5: allowed is 0.001 to 1"),
         ("method", "mnrl", "'mnrl' is unknown: allowed are srl, 2dmse, mrl, separate"),
         ("head", "linear", "'linear' is unknown: allowed are project, truncate, weigh"),
         ("dev_every", -1, "is -1: allowed is 0 to 1e+09"),
@@ -75,9 +77,9 @@ def test_a_value_of_fine_tuning_outside_its_range(setting, value, allowed):
     ("setting", "value"),
     [
         ("epochs", 0), ("batch_size", 2), ("learning_rate", 0), ("learning_rate", 1), ("warmup", 0), ("warmup", 1),
-        ("temperature", 1e-4), ("temperature", 10), ("max_tokens", 3), ("dropout", 0), ("dropout", 0.9), ("seed", 7),
-        ("head", "truncate"), ("accumulation", 4), ("save_every", 0), ("precision", "bf16"), ("method", "separate"),
-        ("teacher", ()),
+        ("temperature", 1e-4), ("temperature", 10), ("top_rate", 1e-3), ("top_rate", 1), ("max_tokens", 3),
+        ("dropout", 0), ("dropout", 0.9), ("seed", 7), ("head", "truncate"), ("accumulation", 4), ("save_every", 0),
+        ("precision", "bf16"), ("method", "separate"), ("teacher", ()),
     ],
 )  # fmt: skip
 def test_the_bounds_are_allowed(setting, value):

@@ -18,6 +18,7 @@ method = "srl"
 head = "truncate"
 teacher = ["self", "org/other"]
 alike = 4
+top_rate = 0.5
 temperature = 0.1
 dev = "dev.tsv"
 dev_every = 20
@@ -89,6 +90,7 @@ def test_a_recipe_with_every_setting(folder):
         method="srl",
         teacher=("self", "org/other"),
         alike=4,
+        top_rate=0.5,
         temperature=0.1,
         weights=LossWeights(kl=2.0, align=0.5),
         dev=folder / "dev.tsv",
