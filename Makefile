@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BUNDLE := samples/starbucks-minilm-l6
 
 .PHONY: demo test browser check clean
 
@@ -22,9 +23,9 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt samples/packages/starbucks-minilm-l6/pyproject.toml $(BUNDLE)/manifest.json
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]" ./samples/packages/starbucks-minilm-l6
 	touch $(READY)
 
 clean:

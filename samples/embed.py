@@ -1,5 +1,6 @@
 """Embed a few sentences and compare them.
 
+python samples/embed.py            # with the default bundle
 python samples/embed.py demo/bundle
 """
 
@@ -14,7 +15,7 @@ SENTENCES = (
 )
 
 
-def main(bundle: str) -> None:
+def main(bundle: str | None = None) -> None:
     with Embedder.open(bundle) as embedder:
         vectors = embedder.encode(SENTENCES)
         print(f"{embedder.choice.tier}, {vectors.shape[0]} vectors of {vectors.shape[1]} values, {vectors.dtype}")
@@ -24,4 +25,4 @@ def main(bundle: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:] or ["demo/bundle"])
+    main(*sys.argv[1:])

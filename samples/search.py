@@ -1,5 +1,6 @@
 """Search in two passes: a small tier answers what is clear, a larger one goes on where answers lie close together.
 
+python samples/search.py            # with the default bundle
 python samples/search.py demo/bundle
 
 The index is of the bundle's largest tier, kept in int8. Every query is first embedded by the smallest tier; where the
@@ -23,7 +24,7 @@ QUERIES = (
 )
 
 
-def main(bundle: str, texts: list[Path], queries: list[str], margin: float) -> None:
+def main(bundle: str | None, texts: list[Path], queries: list[str], margin: float) -> None:
     """Index the texts, answer the queries, and tell which of them took the larger tier."""
     documents = [line for path in texts for line in path.read_text(encoding="utf-8").splitlines()]
     with Embedder.open(bundle) as embedder:
@@ -45,7 +46,7 @@ def main(bundle: str, texts: list[Path], queries: list[str], margin: float) -> N
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bundle")
+    parser.add_argument("bundle", nargs="?", help="without it: the default bundle")
     parser.add_argument("--texts", type=Path, nargs="+", default=TEXTS, help="one text a line")
     parser.add_argument("--query", action="append", help="instead of some of our own; may be given several times")
     parser.add_argument("--margin", type=float, default=MARGIN, help="a lead that is no longer close")

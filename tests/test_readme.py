@@ -66,7 +66,7 @@ def test_the_commands_run_in_their_order(workplace, tiny_encoder, monkeypatch):
     assert left <= {path.name for path in workplace.iterdir()}
 
 
-@pytest.mark.parametrize(("place", "prints"), [(0, r"\(2, \d+\)"), (1, r"\[[01]\]")])
+@pytest.mark.parametrize(("place", "prints"), [(0, r"trenta 6x384 \[\["), (1, r"\(2, \d+\)"), (2, r"\[[01]\]")])
 def test_the_python_code_runs(tiny_bundle, capsys, monkeypatch, tmp_path, place, prints):
     monkeypatch.chdir(tmp_path)
     code = blocks("python")[place].replace("demo/bundle", str(tiny_bundle))

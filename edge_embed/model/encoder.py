@@ -80,7 +80,7 @@ class Encoder(nn.Module):
         table: nn.Embedding = self.backbone.get_input_embeddings()
         return table
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, words: Tensor | None = None) -> tuple[Tensor, ...]:
         """Every hidden state: embeddings first, then one a layer.
 
         State `l` is the last hidden state of the encoder cut to its first `l` layers: a norm that the backbone keeps
@@ -89,20 +89,20 @@ class Encoder(nn.Module):
         Args:
             input_ids: (batch, tokens) int64, padded at the right.
             attention_mask: (batch, tokens) int64 of 1 and 0, or an additive (batch, 1, 1, tokens) float mask.
+            words: (batch, tokens, hidden) of `word_embeddings` for these ids, where they are at hand.
 
         Returns:
             `layers + 1` tensors (batch, tokens, hidden).
         """
-        return self.normed(self.states(input_ids, attention_mask))
+        return self.normed(self.states(input_ids, attention_mask, words))
 
-    def states(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+    def states(self, input_ids: Tensor, attention_mask: Tensor, words: Tensor | None = None) -> tuple[Tensor, ...]:
         """The same, each as the next layer reads it."""
         types = {"token_type_ids": torch.zeros_like(input_ids)} if self.family.token_types else {}
         additive = attention_mask.ndim == 4
         mask = self._masks(attention_mask) if additive and self.family.local_attention else attention_mask
-        output = self.backbone(
-            input_ids=input_ids, attention_mask=mask, output_hidden_states=True, return_dict=True, **types
-        )
+        text = {"input_ids": input_ids} if words is None else {"inputs_embeds": words}
+        output = self.backbone(**text, attention_mask=mask, output_hidden_states=True, return_dict=True, **types)
         return (*output.hidden_states[:-1], output.last_hidden_state)
 
     def normed(self, states: Sequence[Tensor]) -> tuple[Tensor, ...]:

