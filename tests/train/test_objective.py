@@ -170,7 +170,7 @@ def test_texts_of_like_length_run_together(objective, monkeypatch, lengths, runs
     expected = [one.model.encoder.pool(state, batch.attention_mask) for state in whole]
     seen, encoder = [], one.model.encoder.forward
     monkeypatch.setattr(
-        one.model.encoder, "forward", lambda ids, mask: seen.append(tuple(ids.shape)) or encoder(ids, mask)
+        one.model.encoder, "forward", lambda ids, *rest: seen.append(tuple(ids.shape)) or encoder(ids, *rest)
     )
     for found, state in zip(one._pooled(batch), expected, strict=True):
         torch.testing.assert_close(found, state, atol=1e-5, rtol=0)
