@@ -5,7 +5,6 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BUNDLE := samples/starbucks-minilm-l6
 
 .PHONY: demo test browser check clean
 
@@ -23,7 +22,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(READY): pyproject.toml constraints.txt samples/packages/starbucks-minilm-l6/pyproject.toml $(BUNDLE)/manifest.json
+$(READY): pyproject.toml constraints.txt samples/packages/starbucks-minilm-l6/pyproject.toml samples/starbucks-minilm-l6/manifest.json
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]" ./samples/packages/starbucks-minilm-l6
 	touch $(READY)
