@@ -78,6 +78,9 @@ def train(
     groups: Groups = None,
     skip_bad_rows: SkipBadRows = None,
     tiers: Tiers = None,
+    start: Annotated[
+        Path | None, _loss("Checkpoint whose ladder is trained further; else one is made in the base encoder.")
+    ] = None,
     method: Annotated[
         Literal["srl", "2dmse", "mrl", "separate"] | None,
         _loss("srl: every tier; 2dmse, mrl, separate: the baselines (srl)."),
@@ -87,6 +90,9 @@ def train(
     ] = None,
     teacher: Annotated[list[str] | None, _loss("self, an encoder, or none; several teach as one (self).")] = None,
     weight: Annotated[list[str] | None, _loss("Of task, kl, distill, directions or align, such as align=2.")] = None,
+    balance: Annotated[
+        bool | None, _loss("Each tier's loss weighs the inverse of its size.", "--balance")
+    ] = None,
     temperature: Annotated[float | None, _loss("Of every softmax over cosines (0.05).")] = None,
     alike: Annotated[int | None, _loss("Alike rows stand in a batch in groups of so many (1).")] = None,
     epochs: Epochs = None,
@@ -182,8 +188,7 @@ def _make(kind: type[Settings], flags: Mapping[str, Any]) -> Settings:
     data = [source for name in _KINDS for source in sources(name, flags.get(name) or ())]
     weights = dict(map(_weight, flags.get("weight") or ()))
     given = {name: value for name, value in flags.items() if name not in _NO_SETTINGS and value is not None}
-    if "dev" in given:
-        given["dev"] = str(given["dev"])
+    given |= {name: str(given[name]) for name in ("dev", "start") if name in given}
     if data:
         given["data"] = [*values.get("data", ()), *data]
     if weights:

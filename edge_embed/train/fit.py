@@ -7,6 +7,8 @@ from torch.nn import functional
 from edge_embed.model.tiered import TieredEncoder
 
 _RIDGE = 1e-3
+_KEPT_RIDGE = 0.1
+"""More: noise in the teacher's weak directions counts as much as its strong ones, once the map is made orthonormal."""
 
 
 def leading_directions(vectors: Tensor) -> Tensor:
@@ -41,10 +43,28 @@ def fit_heads(
         model.set_head(tier, functional.pad(target, (0, tier.dim - target.shape[1])))
 
 
-def least_squares(inputs: Tensor, targets: Tensor) -> Tensor:
+def kept_directions(teacher: Tensor, vectors: Tensor) -> Tensor:
+    """The directions of a teacher along which a ladder's vectors lie already.
+
+    The orthonormal matrix nearest to the least-squares map from the teacher's vectors to the ladder's. A ladder that is
+    trained further keeps its space with them; the leading directions of other texts would turn it.
+
+    Args:
+        teacher: (n, width).
+        vectors: (n, dim) of the ladder's full tier, dim at most width.
+
+    Returns:
+        (width, dim).
+    """
+    left, _, right = torch.linalg.svd(least_squares(teacher, vectors, ridge=_KEPT_RIDGE), full_matrices=False)
+    nearest: Tensor = left @ right
+    return nearest
+
+
+def least_squares(inputs: Tensor, targets: Tensor, *, ridge: float = _RIDGE) -> Tensor:
     """The (a, b) matrix that maps (n, a) inputs nearest to (n, b) targets, with a small ridge for few texts."""
     x, y = inputs.double(), targets.double()
     gram = x.T @ x
-    ridge = _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    solution: Tensor = torch.linalg.solve(gram + ridge, x.T @ y).float()
+    damping = ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    solution: Tensor = torch.linalg.solve(gram + damping, x.T @ y).float()
     return solution

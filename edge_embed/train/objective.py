@@ -15,6 +15,7 @@ from edge_embed.train.methods import View, mrl, srl, two_d_matryoshka
 from edge_embed.train.recipe import Recipe
 from edge_embed.train.task import task_loss
 
+_LEAST = 1e-3
 _TOGETHER = 32
 _WORTHWHILE = 0.9
 
@@ -70,7 +71,7 @@ class Objective(nn.Module):
             taught = Taught(neighbours(teacher), teacher @ self.get_buffer("_basis"))
         losses = {name: view.loss + self._distance(view, full, taught) for name, view in views.items()}
         shown = {name: loss.detach() for name, loss in losses.items()}
-        return {"loss": torch.stack(list(losses.values())).mean(), **shown}
+        return {"loss": _mean(torch.stack(list(losses.values())), balance=self._recipe.balance), **shown}
 
     def _pooled(self, batch: Batch) -> list[Tensor]:
         """The pooled states of every layer, each (texts, hidden); texts of like length go through it together."""
@@ -99,6 +100,14 @@ class Objective(nn.Module):
         if weights.align and view.vectors is not full:
             loss = loss + weights.align * alignment(view.vectors, full)
         return loss
+
+
+def _mean(losses: Tensor, *, balance: bool) -> Tensor:
+    """The mean of (views,) losses; balanced, each weighs the inverse of its size, so that all pull alike."""
+    if not balance:
+        return losses.mean()
+    weights = 1 / losses.detach().clamp_min(_LEAST)
+    return (weights * losses).sum() / weights.sum()
 
 
 def _split_by_length(lengths: Sequence[int]) -> list[tuple[slice, int]]:

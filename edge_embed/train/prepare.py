@@ -9,15 +9,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from edge_embed.data.records import BadRows
-from edge_embed.model.checkpoint import Origin
+from edge_embed.model.checkpoint import Origin, load_checkpoint
 from edge_embed.model.encoder import Encoder, load_encoder
-from edge_embed.model.tiered import TieredEncoder, pooled_states
-from edge_embed.train.fit import fit_heads, leading_directions
+from edge_embed.model.tiered import TieredEncoder, encode_tiers, pooled_states
+from edge_embed.train.fit import fit_heads, kept_directions, leading_directions
 from edge_embed.train.gather import join_processes, main_process_first
 from edge_embed.train.hardware import device, fastest_attention, use_bf16
 from edge_embed.train.recipe import SELF, LoopSettings, Recipe
 from edge_embed.train.store import RowStore
 from edge_embed.train.teacher import Teachers, teach
+from edge_embed_runtimes.errors import RecipeError
 from edge_embed_runtimes.progress import Progress, silent
 from edge_embed_runtimes.tokenizer import cutting_quietly
 
@@ -31,7 +32,7 @@ class Training:
 
     Attributes:
         teacher: the teachers' vectors of every text; None without one.
-        basis: (width, width) leading directions of these vectors.
+        basis: (width, dims) directions of these vectors that the tiers' values follow, leading ones first.
     """
 
     recipe: Recipe
@@ -63,7 +64,9 @@ def prepare(recipe: Recipe, *, cache: Path | None = None, progress: Progress = s
     encoder = load_encoder(recipe.base, attention=fastest_attention()).to(device())
     recipe.ladder.check_fits(encoder.layers, encoder.hidden)
     teacher = _ask_teachers(recipe, encoder, store, cache, progress) if recipe.taught else None
-    if recipe.head == "truncate" and not recipe.other_teacher:
+    if recipe.start:
+        model, basis = _go_on(recipe, Path(recipe.start), store, teacher)
+    elif recipe.head == "truncate" and not recipe.other_teacher:
         model, basis = TieredEncoder(encoder, recipe.ladder, recipe.head), torch.eye(encoder.hidden)
     else:
         sample = store.sample_texts(_FIT_TEXTS, recipe.seed)
@@ -81,6 +84,24 @@ def _ask_teachers(
         with main_process_first():
             caches.append(teach(asked, store, max_tokens=length, bf16=bf16, folder=cache, progress=progress))
     return Teachers(caches)
+
+
+def _go_on(
+    recipe: Recipe, start: Path, store: RowStore, teacher: Teachers | None
+) -> tuple[TieredEncoder, Tensor]:
+    """The ladder of a checkpoint, and the teacher's directions along which its vectors lie."""
+    model = load_checkpoint(start, attention=fastest_attention())[0].to(device())
+    if (model.ladder, model.head) != (recipe.ladder, recipe.head):
+        raise RecipeError(
+            f"{start} is a ladder of {','.join(map(str, model.ladder))} with head {model.head}: a training that starts "
+            f"from it needs the same, not {','.join(map(str, recipe.ladder))} with head {recipe.head}"
+        )
+    if teacher is None:
+        return model, torch.eye(model.encoder.hidden)
+    sample = store.sample_texts(_FIT_TEXTS, recipe.seed)
+    with cutting_quietly():
+        vectors = encode_tiers(model, sample)[model.ladder.top.name]
+    return model, kept_directions(torch.from_numpy(teacher.get(sample)), torch.from_numpy(vectors))
 
 
 def _fit(

@@ -138,9 +138,12 @@ class Recipe(LoopSettings):
             chance.
         top_rate: learning rate of the last layer, as a share of that of the first; of those between, on a geometric
             line. The first layers have the most to learn, the last the most to lose.
+        balance: a tier's loss weighs the inverse of its present size: the lowest tiers, which have the largest, then
+            don't pull the shared layers hardest.
         dev: scored pairs; each tier is scored on them while training.
         dev_every: steps between two scorings; 0 for before and after alone.
         patience: scorings without a better mean after which training ends, with the best weights; 0 for never.
+        start: folder of a checkpoint of this ladder and head, which is trained further; None: the base encoder is.
 
     Raises:
         RecipeError: a value outside its range, or two that don't go together.
@@ -154,9 +157,11 @@ class Recipe(LoopSettings):
     alike: int = 1
     top_rate: float = 1.0
     weights: LossWeights = field(default_factory=LossWeights)
+    balance: bool = False
     dev: Path | None = None
     dev_every: int = 0
     patience: int = 0
+    start: str | None = None
 
     def __post_init__(self) -> None:
         LoopSettings.__post_init__(self)
@@ -173,6 +178,8 @@ class Recipe(LoopSettings):
             raise RecipeError(f"method {self.method} cuts vectors short, so it has no heads: choose head truncate")
         if self.method == "2dmse" and self.ladder.top.layers == 1:
             raise RecipeError(f"method 2dmse needs a layer below the top, {self.ladder.top}: choose a deeper ladder")
+        if self.start and self.method != "srl":
+            raise RecipeError(f"method {self.method} makes a ladder of its own: leave out start, or choose method srl")
         if self.alike > 1 and not self.taught:
             raise RecipeError(f"alike is {self.alike}, without a teacher to say what is alike: name one, and weights")
         if self.patience and not (self.dev and self.dev_every):
@@ -201,6 +208,7 @@ class Recipe(LoopSettings):
             **LoopSettings.describe(self),
             "teacher": [name_of(name) for name in self.teacher],
             "dev": self.dev.name if self.dev else None,
+            "start": name_of(self.start) if self.start else None,
         }
 
 

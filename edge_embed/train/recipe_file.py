@@ -40,7 +40,7 @@ def read_recipe(path: Path, *, data_folder: Path | None = None) -> dict[str, Any
     for entry in _typed("data", values.get("data", []), list):
         if isinstance(entry, dict) and isinstance(entry.get("place"), str):
             entry["place"] = _place(entry["place"], folder)
-    for name in ("base", "dev"):
+    for name in ("base", "dev", "start"):
         if isinstance(values.get(name), str):
             values[name] = _local(values[name], folder)
     if "teacher" in values:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from edge_embed.model.encoder import load_encoder
 from edge_embed.model.tiered import TieredEncoder
-from edge_embed.train.fit import fit_heads, leading_directions, least_squares
+from edge_embed.train.fit import fit_heads, kept_directions, leading_directions, least_squares
 from edge_embed_runtimes.tiers import parse_ladder
 
 
@@ -39,6 +39,17 @@ def test_the_strongest_direction_comes_first():
     # about the origin: a centred analysis would give other values
     values = np.linalg.svd(vectors.double().numpy(), compute_uv=False)
     np.testing.assert_allclose(energy.numpy(), values**2, rtol=1e-5)
+
+
+def test_kept_directions_are_those_that_the_vectors_follow():
+    teacher = uneven(0)
+    turn = torch.linalg.qr(torch.randn(12, 5, generator=torch.Generator().manual_seed(7)))[0]
+    found = kept_directions(teacher, teacher @ turn)
+    assert found.dtype == torch.float32 and found.shape == (12, 5)
+    torch.testing.assert_close(found.T @ found, torch.eye(5), atol=1e-6, rtol=0)
+    cosines = functional.cosine_similarity(teacher @ found, teacher @ turn, dim=1)
+    other = functional.cosine_similarity(teacher @ leading_directions(teacher)[:, :5], teacher @ turn, dim=1)
+    assert cosines.mean() > 0.99 and other.mean() < 0.9
 
 
 def test_the_sign_is_fixed():

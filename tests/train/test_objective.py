@@ -47,13 +47,14 @@ def basis() -> Tensor:
 def objective(recipe, tiny_encoder, basis):
     """A maker of objectives with random heads and some weights above zero."""
 
-    def make(method: str = "srl", head: str = "project", **weights: float) -> Objective:
+    def make(method: str = "srl", head: str = "project", *, balance: bool = False, **weights: float) -> Objective:
         torch.manual_seed(0)
         model = TieredEncoder(load_encoder(str(tiny_encoder)), LADDER, head)
         for linear in model.heads.values():
             torch.nn.init.normal_(linear.weight)
         parts = LossWeights(**{**NOTHING, **weights})
-        settings = recipe(data=sources("pairs", ["never-read.tsv"]), weights=parts, method=method, head=head)
+        data = sources("pairs", ["never-read.tsv"])
+        settings = recipe(data=data, weights=parts, method=method, head=head, balance=balance)
         return Objective(model, settings, basis, bf16=False)
 
     return make
@@ -115,6 +116,27 @@ def test_the_full_tier_gets_no_gradient_from_teaching(objective, pooled):
     made.losses(pooled, PAIRS, None, 0)["loss"].backward()
     gradients = {name: head.weight.grad.abs().sum().item() for name, head in made.model.heads.items()}
     assert gradients["tall"] == 0 and gradients["demi"] > 0 and gradients["short"] > 0
+
+
+def test_balanced_losses_pull_alike(objective, pooled):
+    """Each tier has a head of its own, so the gradient of one is what its tier's loss pulls with."""
+    pulls = {}
+    for balance in (False, True):
+        made = objective(task=1, balance=balance)
+        losses = made.losses(pooled, PAIRS, None, 0)
+        losses.pop("loss").backward()
+        pulls[balance] = {name: made.model.heads[name].weight.grad for name in losses}
+    inverse = {name: 1 / loss.item() for name, loss in losses.items()}
+    for name, pull in pulls[True].items():
+        expected = 3 * pulls[False][name] * inverse[name] / sum(inverse.values())
+        torch.testing.assert_close(pull, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_a_tier_that_has_nothing_to_learn_leaves_the_rest_balanced(objective, pooled):
+    made = objective(kl=1, balance=True)
+    loss = made.losses(pooled, PAIRS, None, 0)["loss"]
+    loss.backward()
+    assert loss.isfinite() and made.model.heads["demi"].weight.grad.isfinite().all()
 
 
 def test_mrl_takes_the_last_layer(objective, pooled):

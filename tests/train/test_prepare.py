@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from edge_embed.model.checkpoint import save_checkpoint, space_of
 from edge_embed.model.encoder import load_encoder
 from edge_embed.model.tiered import encode_tiers, pooled_states
+from edge_embed.train.finetune import fine_tune
 from edge_embed.train.losses import alignment
 from edge_embed.train.prepare import Training, prepare
 from edge_embed.train.recipe import LossWeights
 from edge_embed.train.recipe_file import sources
-from edge_embed_runtimes.errors import DataError, EncoderError, LadderError
+from edge_embed_runtimes.errors import CheckpointError, DataError, EncoderError, LadderError, RecipeError
 from edge_embed_runtimes.tiers import parse_ladder
 
 
@@ -93,6 +95,28 @@ def test_nobody_teaches(recipe, changes, tiny_texts, monkeypatch, tmp_path):
     fitted = prepare(recipe()).model  # the heads are fitted to the full model all the same
     for tier in fitted.ladder:
         torch.testing.assert_close(training.model.head_of(tier).weight, fitted.head_of(tier).weight)
+
+
+@pytest.mark.parametrize("teacher", [("self",), ()])
+def test_a_ladder_is_trained_further(recipe, tiny_texts, tmp_path, teacher):
+    first = prepare(recipe(head="weigh"))
+    fine_tune(first)
+    save_checkpoint(first.model, tmp_path / "first", first.origin)
+    again = prepare(recipe(head="weigh", start=str(tmp_path / "first"), teacher=teacher))
+    assert space_of(again.model) == space_of(first.model)
+    if teacher:
+        assert distance_of(again, tiny_texts, "tall") <= distance_of(first, tiny_texts, "tall") + 1e-3
+        np.testing.assert_allclose(again.teacher.get(tiny_texts), first.teacher.get(tiny_texts))
+
+
+def test_only_the_same_ladder_is_trained_further(recipe, tmp_path):
+    first = prepare(recipe())
+    save_checkpoint(first.model, tmp_path / "first", first.origin)
+    for changes in ({"head": "weigh"}, {"ladder": parse_ladder("1x8,3x32")}):
+        with pytest.raises(RecipeError, match="needs the same, not demi 1x8,"):
+            prepare(recipe(start=str(tmp_path / "first"), **changes))
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        prepare(recipe(start=str(tmp_path / "nowhere")))
 
 
 def test_the_cache_may_stand_elsewhere(recipe, tmp_path):

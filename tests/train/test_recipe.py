@@ -92,6 +92,12 @@ def test_alike_rows_need_a_teacher():
         replace(RECIPE, alike=8, teacher=())
 
 
+@pytest.mark.parametrize("method", ["separate", "mrl"])
+def test_only_a_ladder_of_tiers_is_trained_further(method):
+    with pytest.raises(RecipeError, match=f"method {method} makes a ladder of its own: leave out start"):
+        replace(RECIPE, start="checkpoint", method=method, head="truncate")
+
+
 def test_a_teacher_is_named_once():
     with pytest.raises(RecipeError, match="teacher names one twice in self, self: name each once"):
         replace(RECIPE, teacher=("self", "self"))

@@ -19,6 +19,8 @@ head = "truncate"
 teacher = ["self", "org/other"]
 alike = 4
 top_rate = 0.5
+balance = true
+start = "first"
 temperature = 0.1
 dev = "dev.tsv"
 dev_every = 20
@@ -58,6 +60,7 @@ limit = 100
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "recipe.toml").write_text(WHOLE)
     (tmp_path / "dev.tsv").touch()
+    (tmp_path / "first").mkdir()
     return tmp_path
 
 
@@ -91,6 +94,8 @@ def test_a_recipe_with_every_setting(folder):
         teacher=("self", "org/other"),
         alike=4,
         top_rate=0.5,
+        balance=True,
+        start=str(folder / "first"),
         temperature=0.1,
         weights=LossWeights(kl=2.0, align=0.5),
         dev=folder / "dev.tsv",
