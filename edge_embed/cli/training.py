@@ -42,6 +42,7 @@ DataFolder = Annotated[Path | None, _data("What the recipe's files are relative 
 Texts = Annotated[Files, _data("Plain texts, one a line; a folder stands for its .txt files.")]
 Pairs = Annotated[Files, _data("Pairs that mean the same.")]
 Triplets = Annotated[Files, _data("Anchor, positive, negative.")]
+Ranked = Annotated[Files, _data("A text, then others from the most to the least like it.")]
 Scored = Annotated[Files, _data("sentence1, sentence2, score.")]
 Labelled = Annotated[Files, _data("sentence1, sentence2, label 0 or 1.")]
 Groups = Annotated[Files, _data("Texts that all mean the same.")]
@@ -60,7 +61,7 @@ SaveEvery = Annotated[int | None, _loop("Steps between two states to resume from
 Seed = Annotated[int | None, _loop("Of everything random (0).")]
 Board = Annotated[Path | None, _loop("Folder for TensorBoard's event files.", "--tensorboard")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a training that was broken off.")]
-_KINDS = ("texts", "pairs", "triplets", "scored", "labelled", "groups")
+_KINDS = ("texts", "pairs", "triplets", "ranked", "scored", "labelled", "groups")
 _NO_SETTINGS = {*_KINDS, "output", "recipe", "data_folder", "weight", "tensorboard", "resume", "force", "as_json"}
 
 
@@ -73,6 +74,7 @@ def train(
     texts: Texts = None,
     pairs: Pairs = None,
     triplets: Triplets = None,
+    ranked: Ranked = None,
     scored: Scored = None,
     labelled: Labelled = None,
     groups: Groups = None,
@@ -90,9 +92,7 @@ def train(
     ] = None,
     teacher: Annotated[list[str] | None, _loss("self, an encoder, or none; several teach as one (self).")] = None,
     weight: Annotated[list[str] | None, _loss("Of task, kl, distill, directions or align, such as align=2.")] = None,
-    balance: Annotated[
-        bool | None, _loss("Each tier's loss weighs the inverse of its size.", "--balance")
-    ] = None,
+    balance: Annotated[bool | None, _loss("Each tier's loss weighs the inverse of its size.", "--balance")] = None,
     temperature: Annotated[float | None, _loss("Of every softmax over cosines (0.05).")] = None,
     alike: Annotated[int | None, _loss("Alike rows stand in a batch in groups of so many (1).")] = None,
     epochs: Epochs = None,

@@ -10,7 +10,7 @@ from edge_embed.data.lines import is_unicode
 from edge_embed.data.records import BadRows, Record, read_records
 from edge_embed_runtimes.errors import DataError, RecipeError
 
-Kind = Literal["texts", "pairs", "triplets", "scored", "labelled", "groups"]
+Kind = Literal["texts", "pairs", "triplets", "ranked", "scored", "labelled", "groups"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _TRUTHS = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
@@ -37,6 +37,7 @@ _SHAPES: Mapping[Kind, _Shape] = {
     "texts": _Shape("texts", 1, 1, ("text",)),
     "pairs": _Shape("pairs", 2, 2),
     "triplets": _Shape("triplets", 3, None),
+    "ranked": _Shape("ranked texts", 3, None),
     "scored": _Shape("scored pairs", 3, 3, ("sentence1", "sentence2", "score")),
     "labelled": _Shape("labelled pairs", 3, 3, ("sentence1", "sentence2", "label")),
     "groups": _Shape("groups", 1, None),
@@ -50,10 +51,12 @@ class Source:
     Attributes:
         place: a path or `hub:owner/name`; see `read_records`.
         kind: `texts`, one a row; `pairs` of alike texts; `triplets` of an anchor, a text like it and one or more
-            unlike it; `scored`, two texts and how alike they are, on any scale; `labelled`, two texts and whether
-            they are alike; `groups` of two or more texts that are all alike.
+            unlike it; `ranked`, a text and two or more others, from the most to the least like it; `scored`, two
+            texts and how alike they are, on any scale; `labelled`, two texts and whether they are alike; `groups` of
+            two or more texts that are all alike.
         columns: where these stand, in this order, score or label last. Without any: `text`; or `sentence1`,
-            `sentence2` and `score` or `label`; or, where these are not there, the first columns; of `groups` all.
+            `sentence2` and `score` or `label`; or, where these are not there, the first columns; of `ranked` and
+            `groups` all.
         weight: how much the source counts beside others, above 0.
         labels: of `labelled`, each label as the file writes it to a number from 0 to 1; a row with another label is
             left out. Without any, the labels are 0, 1, true and false.
@@ -161,7 +164,7 @@ def _choose_columns(source: Source, record: Record) -> tuple[str, ...]:
             f"{source.place}, line 1: the header is {list(header)}, expected at least {shape.fewest} columns "
             f"for {shape.called}"
         )
-    return header[: shape.fewest]
+    return header if source.kind == "ranked" else header[: shape.fewest]
 
 
 def _read_row(source: Source, record: Record, columns: Sequence[str]) -> Row:

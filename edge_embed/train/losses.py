@@ -40,6 +40,30 @@ def cosent(first: Tensor, second: Tensor, scores: Tensor, temperature: float) ->
     return torch.logsumexp(torch.cat([wrong.new_zeros(1), wrong]), dim=0)
 
 
+def ranking(first: Tensor, others: Tensor, temperature: float) -> Tensor:
+    """CoSENT of each row with its others, which come from the most to the least like it, and with those of other rows.
+
+    The same as `cosent` of all these pairs, each scored by its column and the strange ones lowest; but its sum over
+    pairs of pairs is a sum of products here, so that it takes no more than n^2 values.
+
+    Args:
+        first: (n, dim).
+        others: (columns * n, dim), column by column; the first column's are what other rows are compared with.
+    """
+    count = len(first)
+    columns = others.split(count)
+    levels = [(first * column).sum(-1) / temperature for column in columns]
+    if count > 1:
+        own = torch.eye(count, dtype=torch.bool, device=first.device)
+        levels.append((first @ columns[0].T / temperature)[~own])
+    wrong = [
+        torch.logsumexp(level, 0) + torch.logsumexp(-torch.cat(levels[:place]), 0)
+        for place, level in enumerate(levels)
+        if place
+    ]
+    return torch.logsumexp(torch.stack([torch.zeros_like(wrong[0]), *wrong]), dim=0)
+
+
 def contrastive(first: Tensor, second: Tensor, labels: Tensor, *, margin: float = 0.5) -> Tensor:
     """Half the mean of label * distance^2 + (1 - label) * max(0, margin - distance)^2, distance being 1 - cosine.
 

@@ -86,9 +86,7 @@ def _ask_teachers(
     return Teachers(caches)
 
 
-def _go_on(
-    recipe: Recipe, start: Path, store: RowStore, teacher: Teachers | None
-) -> tuple[TieredEncoder, Tensor]:
+def _go_on(recipe: Recipe, start: Path, store: RowStore, teacher: Teachers | None) -> tuple[TieredEncoder, Tensor]:
     """The ladder of a checkpoint, and the teacher's directions along which its vectors lie."""
     model = load_checkpoint(start, attention=fastest_attention())[0].to(device())
     if (model.ladder, model.head) != (recipe.ladder, recipe.head):

@@ -25,8 +25,8 @@ class LossWeights:
     """How much each part of the loss counts, at every tier.
 
     Attributes:
-        task: the task of the rows: in-batch negatives for pairs, triplets and groups, CoSENT for scored pairs, the
-            contrastive loss for labelled ones. Plain texts have none.
+        task: the task of the rows: in-batch negatives for pairs, triplets and groups, CoSENT for ranked texts and
+            scored pairs, the contrastive loss for labelled ones. Plain texts have none.
         kl: a tier's similarities between rows near those of the full tier.
         distill: a tier's similarities between texts near those of the teacher.
         directions: a tier's vectors near the teacher's leading principal directions.

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from edge_embed.train.batches import Rows
-from edge_embed.train.losses import contrastive, cosent, in_batch_negatives
+from edge_embed.train.losses import contrastive, cosent, in_batch_negatives, ranking
 
 
 def task_loss(vectors: Tensor, rows: Rows, temperature: float) -> Tensor:
@@ -15,6 +15,8 @@ def task_loss(vectors: Tensor, rows: Rows, temperature: float) -> Tensor:
             return 0 * vectors.sum()  # of no effect, but with a gradient, which parallel training waits for
         case "pairs" | "groups" | "triplets":
             return in_batch_negatives(first, vectors[len(first) :], temperature, same=_no_negatives(rows))
+        case "ranked":
+            return ranking(first, vectors[len(first) :], temperature)
         case "scored":
             return cosent(first, rows.column(1, vectors), rows.values, temperature)
         case "labelled":

@@ -39,6 +39,7 @@ def contents(source: Source, bad: BadRows | None = None) -> list[tuple[tuple[str
         ("texts", "title|body|c", ("1",)),
         ("pairs", "question|answer|c", ("1", "2")),
         ("triplets", "anchor|positive|negative|more", ("1", "2", "3")),
+        ("ranked", "anchor|same|nearly|topic", ("1", "2", "3", "4")),
         ("scored", "score|sentence2|sentence1", ("3", "2", 1.0)),
         ("scored", "a|b|grade|score", ("1", "2", 3.0)),
         ("labelled", "label|sentence1|sentence2", ("2", "3", 1.0)),
@@ -62,6 +63,7 @@ def test_the_columns_of_a_kind(write, kind, header, expected):
         ("pairs", "cb", (("3", "2"), None)),
         ("triplets", "dcb", (("4", "3", "2"), None)),
         ("triplets", "abcde", (("1", "2", "3", "4", "5"), None)),
+        ("ranked", "dcb", (("4", "3", "2"), None)),
         ("scored", "cba", (("3", "2"), 1.0)),
         ("labelled", "eda", (("5", "4"), 1.0)),
         ("groups", "db", (("4", "2"), None)),
@@ -100,7 +102,7 @@ def test_texts_are_stripped_and_keep_their_line(write):
     assert list(read_rows(Source(place, "texts"))) == [Row(("a cat",), None, 2), Row(("ün chat",), None, 3)]
 
 
-@pytest.mark.parametrize("kind", ["pairs", "triplets", "scored", "labelled"])
+@pytest.mark.parametrize("kind", ["pairs", "triplets", "ranked", "scored", "labelled"])
 @pytest.mark.parametrize(
     ("cell", "says"),
     [
@@ -276,7 +278,10 @@ def test_a_source_without_a_usable_row(write, kind, called):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"kind": "pair"}, "kind 'pair' is unknown: allowed are texts, pairs, triplets, scored, labelled, groups"),
+        (
+            {"kind": "pair"},
+            "kind 'pair' is unknown: allowed are texts, pairs, triplets, ranked, scored, labelled, groups",
+        ),
         ({"weight": 0.0}, "weight is 0.0, expected a finite number above 0"),
         ({"weight": -1.0}, "weight is -1.0"),
         ({"weight": float("nan")}, "weight is nan"),
@@ -300,7 +305,7 @@ def test_a_setting_outside_its_range(fields, message):
 
 
 def test_every_kind_is_known():
-    assert KINDS == ("texts", "pairs", "triplets", "scored", "labelled", "groups")
+    assert KINDS == ("texts", "pairs", "triplets", "ranked", "scored", "labelled", "groups")
     for kind in KINDS:
         assert Source("a.tsv", kind).kind == kind
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 COLUMNS = {
-    "texts": "text", "pairs": "one two", "triplets": "one two three", "scored": "sentence1 sentence2 score",
+    "texts": "text", "pairs": "one two", "triplets": "one two three", "ranked": "one two three", "scored": "sentence1 sentence2 score",
     "labelled": "sentence1 sentence2 label", "groups": "a b c",
 }  # fmt: skip
 Write = Callable[..., Path]

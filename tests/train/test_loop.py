@@ -99,6 +99,7 @@ def test_all_kinds_of_rows_in_one_training(short, write, tiny_texts):
         "texts": [(text,) for text in one],
         "pairs": list(zip(one, two, strict=True)),
         "triplets": list(zip(one, two, three, strict=True)),
+        "ranked": list(zip(one, two, three, strict=True)),
         "scored": [(*pair, place) for place, pair in enumerate(zip(one, two, strict=True))],
         "labelled": [(*pair, place % 2) for place, pair in enumerate(zip(one, two, strict=True))],
         "groups": list(zip(one, two, three, strict=True)),
@@ -106,7 +107,7 @@ def test_all_kinds_of_rows_in_one_training(short, write, tiny_texts):
     data = tuple(source for kind, table in rows.items() for source in sources(kind, [write(kind, table)]))
     training = short(data=data, epochs=1)
     heard = heard_of(training)
-    assert len(heard.steps) == 12  # each kind has a batch of 16 rows, and one of a single row
+    assert len(heard.steps) == 14  # each kind has a batch of 16 rows, and one of a single row
     assert all(tensor.isfinite().all() for tensor in training.model.state_dict().values())
 
 

@@ -13,6 +13,7 @@ from edge_embed.train.losses import (
     cosent,
     in_batch_negatives,
     neighbours,
+    ranking,
     similarity_kl,
     vector_kl,
 )
@@ -122,6 +123,16 @@ def test_cosent_written_out():
                 apart = float(first[other] @ second[other] - first[one] @ second[one])
                 terms += math.exp(apart / 0.2)
     assert cosent(first, second, torch.tensor(scores), 0.2).item() == pytest.approx(math.log(terms), abs=1e-9)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6])
+def test_ranking_is_cosent_of_all_pairs(rows):
+    first, near, far = (units(seed, rows) for seed in range(3))
+    pairs = [(first[row], near[row], 2.0) for row in range(rows)] + [(first[row], far[row], 1.0) for row in range(rows)]
+    pairs += [(first[row], near[other], 0.0) for row in range(rows) for other in range(rows) if row != other]
+    one, other = (torch.stack([pair[side] for pair in pairs]) for side in (0, 1))
+    expected = cosent(one, other, torch.tensor([score for _, _, score in pairs]), 0.1)
+    assert ranking(first, torch.cat([near, far]), 0.1).item() == pytest.approx(expected.item(), abs=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:ContrastiveLoss expects binary labels")

@@ -26,13 +26,14 @@ Table = list[tuple[str, ...]]
 
 @pytest.fixture(scope="module")
 def tables(tiny_texts) -> Mapping[Kind, Table]:
-    """32 rows of each kind, of texts that have little to do with each other."""
+    """32 rows of each kind, 21 of ranked ones, of texts that have little to do with each other."""
     texts = [" ".join(text.split()[:9]) for text in tiny_texts]
     columns = (texts[:32], texts[32:], [*texts[16:32], *texts[:16]])
     pairs = list(zip(*columns[:2], strict=True))
     return {
         "pairs": pairs,
         "triplets": list(zip(*columns, strict=True)),
+        "ranked": list(zip(texts[:21], texts[21:42], texts[42:63], strict=True)),  # no text twice, no order can clash
         "groups": [(*pair, " ".join(reversed(pair[0].split()))) for pair in pairs],
         "scored": [(*pair, str(place % 5)) for place, pair in enumerate(pairs)],
         "labelled": [(*pair, str(place % 2)) for place, pair in enumerate(pairs)],
@@ -53,7 +54,7 @@ def make(recipe, tables, write):
 
 def losses_of(model: TieredEncoder, kind: Kind, table: Table) -> dict[str, float]:
     """The task at each tier, of all rows at once."""
-    columns = 3 if kind == "triplets" else 2
+    columns = 3 if kind in ("triplets", "ranked") else 2
     texts = [row[column] for column in range(columns) for row in table]
     known = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     values = [float(row[2]) if kind in ("scored", "labelled") else 0.0 for row in table]
@@ -106,9 +107,9 @@ def test_separate(make, tables, tmp_path: Path):
     assert not any(torch.equal(one, other) for one, other in pairwise(words))  # nothing is shared
 
 
-@pytest.mark.parametrize("kind", ["triplets", "scored", "labelled"])
+@pytest.mark.parametrize("kind", ["triplets", "ranked", "scored", "labelled"])
 def test_a_kind_of_rows(make, tables, kind):
-    training = prepare(make(kind, epochs=60 if kind == "scored" else 40))
+    training = prepare(make(kind, epochs={"scored": 60, "ranked": 160}.get(kind, 40)))
     before = losses_of(training.model, kind, tables[kind])
     assert_learned(before, losses_of(fine_tune(training), kind, tables[kind]))
 

@@ -228,7 +228,7 @@ def test_a_folder_stands_for_the_texts_in_it(tmp_path):
         ("data = [{ place = 1, kind = 'texts' }]", r"data\.place is 1: allowed is a word in quotes"),
         (
             "data = [{ place = 'a', kind = 'text' }]",
-            "a: kind 'text' is unknown: allowed are texts, pairs, triplets",
+            "a: kind 'text' is unknown: allowed are texts, pairs, triplets, ranked",
         ),
         ("data = [{ place = 'a', kind = 'pairs', columns = 'x' }]", r"data\.columns is 'x': allowed is a list"),
         ("data = [{ place = 'a', kind = 'pairs', columns = [1, 2] }]", r"data\.columns is 1: allowed is a word in q"),

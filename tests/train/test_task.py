@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from edge_embed.data.sources import KINDS, Kind
 from edge_embed.train.batches import Rows
-from edge_embed.train.losses import contrastive, cosent, in_batch_negatives
+from edge_embed.train.losses import contrastive, cosent, in_batch_negatives, ranking
 from edge_embed.train.task import task_loss
 
 
@@ -75,9 +75,15 @@ def test_scored_and_labelled_pairs():
     assert scored != labelled
 
 
+def test_ranked_texts_are_ordered_over_all_rows():
+    vectors = vectors_of(12)
+    found = task_loss(vectors, rows_of("ranked", [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]), 0.1)
+    assert found == ranking(vectors[:3], vectors[3:], 0.1)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_single_row_has_a_loss_that_can_be_trained(kind):
-    columns = {"texts": 1, "triplets": 3}.get(kind, 2)
+    columns = {"texts": 1, "triplets": 3, "ranked": 3}.get(kind, 2)
     vectors = vectors_of(columns).requires_grad_()
     loss = task_loss(vectors, rows_of(kind, *([number] for number in range(columns)), values=[1.0]), 0.05)
     assert loss.isfinite()
