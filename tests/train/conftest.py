@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 COLUMNS = {
-    "texts": "text", "pairs": "one two", "triplets": "one two three", "ranked": "one two three", "scored": "sentence1 sentence2 score",
-    "labelled": "sentence1 sentence2 label", "groups": "a b c",
+    "texts": "text", "pairs": "one two", "triplets": "one two three", "ranked": "one two three",
+    "scored": "sentence1 sentence2 score",    "labelled": "sentence1 sentence2 label", "groups": "a b c",
 }  # fmt: skip
 Write = Callable[..., Path]
 Make = Callable[..., Recipe]
