@@ -51,7 +51,7 @@ def ranking(first: Tensor, others: Tensor, temperature: float) -> Tensor:
         others: (columns * n, dim), column by column; the first column's are what other rows are compared with.
     """
     count = len(first)
-    columns = others.split(count)
+    columns = torch.split(others, count)
     levels = [(first * column).sum(-1) / temperature for column in columns]
     if count > 1:
         own = torch.eye(count, dtype=torch.bool, device=first.device)
