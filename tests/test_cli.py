@@ -29,7 +29,7 @@ from edge_embed_runtimes.manifest import MANIFEST_NAME
 from edge_embed_runtimes.run import setup
 from edge_embed_runtimes.tiers import STARBUCKS
 
-VERBS = ("train", "pretrain", "export", "inspect", "verify", "devices", "profile", "embed", "evaluate")
+VERBS = ("train", "pretrain", "export", "restore", "inspect", "verify", "devices", "profile", "embed", "evaluate")
 PNG = b"\x89PNG\r\n\x1a\n"
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -118,6 +118,7 @@ def test_version(edge_embed):
         ["train", "encoder", "-o", "out", "--epochs", "many"],
         ["train", "encoder", "-o", "out", "--head", "round"],
         ["export", "checkpoint"],
+        ["restore", "bundle"],
         ["embed", "bundle", "texts.txt", "-o", "out.npy", "--engine", "tflite"],
         ["embed", "bundle", "texts.txt", "-o", "out.npy", "--threads", "0"],
         ["profile", "bundle", "-o", "out.json", "--tokens", "16,long"],
@@ -336,6 +337,8 @@ def test_pretrain_then_train(edge_embed, tmp_path, tiny_encoder, tiny_text_file,
         (["export", "{checkpoint}", "-o", "out", "--calibrate", "{texts}", "--notes", "gone.md"], "gone.md can't be"),
         (["inspect", "gone"], "no bundle at gone"),
         (["inspect", "."], "is empty"),
+        (["restore", "gone", "-o", "out"], "gone"),
+        (["restore", "{bundle}", "-o", "out", "--base", "gone"], "gone can't be loaded"),
         (["verify", "{checkpoint}"], "is a checkpoint: run 'edge-embed export' on it"),
         (["profile", "gone", "-o", "out.json"], "no bundle at gone"),
         (["profile", "{bundle}", "-o", "out.json", "--tokens", "0"], "name one or more numbers of at least 1"),

@@ -19,6 +19,7 @@ from edge_embed_runtimes.device.profiling import Plan, profile_bundle
 SAMPLES = Path(__file__).parents[1] / "samples"
 TEXTS = SAMPLES / "texts"
 PAIRS = TEXTS / "pairs"
+RANKED = sorted((SAMPLES / "ranked").glob("*.tsv"))
 
 
 @pytest.fixture
@@ -191,3 +192,16 @@ def test_paraphrases_are_two_different_texts(paraphrases):
     assert len(paraphrases) >= 100
     assert len(set(paraphrases)) == len(paraphrases)
     assert [row for row in paraphrases if plain(row[0]) == plain(row[1])] == []
+
+
+def test_ranked_texts_are_five_different_ones():
+    rows = [row.texts for path in RANKED for row in read_rows(Source(str(path), "ranked"))]
+    assert len(rows) >= 3000
+    assert [row for row in rows if len({plain(text) for text in row}) != 5] == []
+    anchors = [plain(row[0]) for row in rows]
+    assert sorted(anchors) == sorted(set(anchors))
+
+
+def test_every_file_of_ranked_texts_is_explained():
+    page = (SAMPLES / "ranked" / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in RANKED if f"| `{path.name}` |" not in page] == []

@@ -1,4 +1,4 @@
-"""The verb that compiles: export."""
+"""The verbs between checkpoint and bundle: export, restore."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edge_embed.cli.common import Force, Json, Output, app, print_json, say, words
+from edge_embed.cli.common import BundlePlace, Force, Json, Output, app, print_json, say, words
 from edge_embed_runtimes.manifest import Gates
 
 _USUAL = Gates()
@@ -90,3 +90,36 @@ def export(
     else:
         print_grades(manifest)
     say(f"bundle written to {output}; next: edge-embed profile {output} -o profile.json --quick", unless=as_json)
+
+
+@app.command()
+def restore(
+    bundle: BundlePlace,
+    output: Output,
+    base: Annotated[
+        str | None, typer.Option(help="Encoder that it was trained in, if not found by its name.", show_default=False)
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Make a bundle a checkpoint again, to train it further on texts of yours.
+
+    Example: edge-embed restore default -o checkpoint
+    """
+    from edge_embed.extras import require
+
+    require("export", "optimum", "onnx_ir", "nncf", "openvino")
+    from edge_embed.model.checkpoint import Origin, save_checkpoint
+    from edge_embed_export import restore as restoring
+    from edge_embed_runtimes.bundle import Bundle
+    from edge_embed_runtimes.files import check_target
+
+    check_target(output, replace=force)
+    opened = Bundle(bundle)
+    model = restoring.restore(opened, base)
+    save_checkpoint(
+        model, output, Origin(opened.manifest.base_model, {"restored": opened.manifest.name}), replace=force
+    )
+    say(
+        f"checkpoint written to {output}; next: edge-embed train --start {output} -o FURTHER --texts TEXTS",
+        unless=False,
+    )

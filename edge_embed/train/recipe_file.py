@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from edge_embed.data.lines import text_files
 from edge_embed.data.sources import Source
+from edge_embed.model.checkpoint import describe_checkpoint
 from edge_embed.train.recipe import LoopSettings, LossWeights
 from edge_embed_runtimes.errors import RecipeError
 from edge_embed_runtimes.tiers import parse_ladder
@@ -54,7 +55,9 @@ def make_recipe(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     Raises:
         RecipeError: an unknown key, which names the nearest known one; a value of another type or outside its range.
         DataError: no data, or a folder without texts.
+        CheckpointError: no checkpoint to start from.
     """
+    values = {**_started_from(values.get("start")), **values}
     names = {"tiers" if entry.name == "ladder" else entry.name for entry in fields(kind)}
     _check_keys(values, names, "the recipe")
     if "base" not in values:
@@ -68,6 +71,15 @@ def make_recipe(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
 def sources(kind: str, places: Iterable[str | Path]) -> tuple[Source, ...]:
     """A source for each place; a folder stands for the texts in it."""
     return tuple(source for place in places for source in _spread({"kind": kind, "place": str(place)}))
+
+
+def _started_from(start: object) -> Mapping[str, Any]:
+    """What a training takes from the checkpoint that it starts from, unless told otherwise."""
+    if not isinstance(start, str):
+        return {}
+    description = describe_checkpoint(Path(start))
+    tiers = ",".join(f"{tier['layers']}x{tier['dim']}" for tier in description["ladder"])
+    return {"base": description["origin"]["base_model"], "tiers": tiers, "head": description["head"]}
 
 
 def _convert(kind: type[LoopSettings], name: str, value: Any) -> Any:

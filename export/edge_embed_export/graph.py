@@ -21,7 +21,8 @@ from edge_embed_export.simplify import simplify
 from edge_embed_runtimes.tiers import Ladder, Tier
 
 OPSET = 20
-_BACKBONE = "model.encoder.backbone."
+BACKBONE = "model.encoder.backbone."
+"""The start of the names of the encoder's own weights."""
 _HEADS = ("heads.", "model.token_weights.")
 
 
@@ -96,7 +97,7 @@ def _readable_name(node: ir.Node) -> str:
     if (node.inputs[1].name or "").startswith(_HEADS):
         return f"{HEAD_PREFIX}{node.outputs[0].name}"
     scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
-    return str(scopes[-2]).removeprefix(_BACKBONE) if len(scopes) > 1 else str(node.name)
+    return str(scopes[-2]).removeprefix(BACKBONE) if len(scopes) > 1 else str(node.name)
 
 
 def cut(model: ir.Model, tier: Tier) -> ir.Model:

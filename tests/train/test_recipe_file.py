@@ -8,7 +8,7 @@ import pytest
 from edge_embed.data.sources import Source
 from edge_embed.train.recipe import LoopSettings, LossWeights, Recipe
 from edge_embed.train.recipe_file import make_recipe, read_recipe, sources
-from edge_embed_runtimes.errors import DataError, EdgeEmbedError, RecipeError
+from edge_embed_runtimes.errors import CheckpointError, DataError, EdgeEmbedError, RecipeError
 from edge_embed_runtimes.tiers import parse_ladder
 
 WHOLE = """
@@ -55,12 +55,18 @@ labels = { yes = 1, no = 0.25 }
 limit = 100
 """
 
+FIRST = """
+{"format": 1, "ladder": [{"layers": 1, "dim": 8, "name": "demi"}, {"layers": 4, "dim": 32, "name": "short"}],
+ "head": "weigh", "origin": {"base_model": "some"}}
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "recipe.toml").write_text(WHOLE)
     (tmp_path / "dev.tsv").touch()
     (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "starbucks.json").write_text(FIRST)
     return tmp_path
 
 
@@ -137,6 +143,15 @@ def test_what_a_recipe_leaves_out_is_the_default(tmp_path):
     data = (Source(str(tmp_path / "a.tsv"), "pairs"),)
     assert made(tmp_path) == Recipe(base="some", data=data)
     assert made(tmp_path, LoopSettings) == LoopSettings(base="some", data=data)
+
+
+def test_a_checkpoint_to_start_from_says_the_rest(folder):
+    data = sources("texts", ["a.txt"])
+    found = make_recipe(Recipe, {"start": str(folder / "first"), "data": data})
+    assert (found.base, found.ladder, found.head) == ("some", parse_ladder("1x8,4x32"), "weigh")
+    assert make_recipe(Recipe, {"start": str(folder / "first"), "base": "mine", "data": data}).base == "mine"
+    with pytest.raises(CheckpointError, match="no checkpoint at nowhere"):
+        make_recipe(Recipe, {"start": "nowhere", "data": data})
 
 
 # Where files stand
