@@ -146,7 +146,7 @@ def test_what_a_recipe_leaves_out_is_the_default(tmp_path):
 
 
 def test_a_checkpoint_to_start_from_says_the_rest(folder):
-    data = sources("texts", ["a.txt"])
+    data = list(sources("texts", ["a.txt"]))
     found = make_recipe(Recipe, {"start": str(folder / "first"), "data": data})
     assert (found.base, found.ladder, found.head) == ("some", parse_ladder("1x8,4x32"), "weigh")
     assert make_recipe(Recipe, {"start": str(folder / "first"), "base": "mine", "data": data}).base == "mine"
@@ -174,7 +174,9 @@ def test_files_are_relative_to_the_recipe(tmp_path, monkeypatch):
 def test_files_are_relative_to_the_data_folder(folder, tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
     (data / "dev.tsv").touch()
+    (folder / "first").rename(data / "first")
     recipe = made(folder, data_folder=data)
+    assert recipe.start == str(data / "first")
     assert [source.place for source in recipe.data] == [str(data / "texts.txt"), "hub:owner/name"]
     assert recipe.dev == data / "dev.tsv"
     (data / "dev.tsv").unlink()
