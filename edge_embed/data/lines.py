@@ -18,17 +18,17 @@ def is_unicode(text: str) -> bool:
     return text.isascii() or not _SURROGATE.search(text)
 
 
-def text_files(places: Iterable[Path]) -> tuple[Path, ...]:
-    """The files of texts at some places: a file stands for itself, a folder for the `.txt` and `.txt.gz` files in it.
+def text_files(places: Iterable[Path], ending: str = ".txt") -> tuple[Path, ...]:
+    """The files at some places: a file stands for itself, a folder for the files in it with this ending, or with `.gz`.
 
     Raises:
         DataError: a folder without such files.
     """
     files: list[Path] = []
     for place in places:
-        found = sorted((*place.glob("*.txt"), *place.glob("*.txt.gz"))) if place.is_dir() else [place]
+        found = sorted((*place.glob(f"*{ending}"), *place.glob(f"*{ending}.gz"))) if place.is_dir() else [place]
         if not found:
-            raise DataError(f"{place} holds no .txt or .txt.gz files: name a file, or a folder with some")
+            raise DataError(f"{place} holds no {ending} or {ending}.gz files: name a file, or a folder with some")
         files += found
     return tuple(files)
 

@@ -27,7 +27,8 @@ def read_recipe(path: Path, *, data_folder: Path | None = None) -> dict[str, Any
     """The values of a recipe file, for `make_recipe`.
 
     Args:
-        data_folder: what the recipe's files and folders are relative to; None for the folder of the recipe.
+        data_folder: what the recipe's files and folders are relative to, where they stand there; else, or with None,
+            the folder of the recipe.
 
     Raises:
         RecipeError: the file can't be read, is no TOML, or has something else where tables belong.
@@ -40,7 +41,7 @@ def read_recipe(path: Path, *, data_folder: Path | None = None) -> dict[str, Any
     _typed("weights", values.get("weights", {}), dict)
     for entry in _typed("data", values.get("data", []), list):
         if isinstance(entry, dict) and isinstance(entry.get("place"), str):
-            entry["place"] = _place(entry["place"], folder)
+            entry["place"] = _place(entry["place"], folder, path.parent)
     for name in ("base", "dev", "start"):
         if isinstance(values.get(name), str):
             values[name] = _local(values[name], folder)
@@ -112,7 +113,8 @@ def _spread(entry: object) -> tuple[Source, ...]:
         _typed(f"data.{key}", table.get(key), str)
     if not Path(table["place"]).is_dir():
         return (_source(table),)
-    return tuple(_source({**table, "place": str(path)}) for path in text_files([Path(table["place"])]))
+    files = text_files([Path(table["place"])], ".txt" if table["kind"] == "texts" else ".tsv")
+    return tuple(_source({**table, "place": str(path)}) for path in files)
 
 
 def _source(table: Mapping[str, Any]) -> Source:
@@ -141,8 +143,11 @@ def _local(name: str, folder: Path) -> str:
     return str(folder / name) if (folder / name).exists() else name
 
 
-def _place(place: str, folder: Path) -> str:
-    return place if place.startswith("hub:") else str(folder / place)
+def _place(place: str, folder: Path, other: Path) -> str:
+    """Something on the hub, or a file in one folder, or in another if it stands there alone."""
+    if place.startswith("hub:"):
+        return place
+    return str((other if (other / place).exists() and not (folder / place).exists() else folder) / place)
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:

@@ -208,6 +208,26 @@ def test_a_folder_stands_for_the_texts_in_it(tmp_path):
         sources("texts", [tmp_path / "empty"])
 
 
+def test_a_folder_stands_for_the_tables_in_it(tmp_path):
+    for name in ("b.tsv", "a.tsv.gz", "c.txt"):
+        (tmp_path / name).touch()
+    assert [Path(source.place).name for source in sources("ranked", [tmp_path])] == ["a.tsv.gz", "b.tsv"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty holds no \.tsv or \.tsv\.gz files"):
+        sources("pairs", [tmp_path / "empty"])
+
+
+def test_what_the_data_folder_lacks_may_stand_beside_the_recipe(folder, tmp_path_factory):
+    data = tmp_path_factory.mktemp("data")
+    (folder / "texts.txt").touch()
+    values = {"start": str(folder / "first")}
+    found = make_recipe(Recipe, read_recipe(folder / "recipe.toml", data_folder=data) | values)
+    assert found.data[0].place == str(folder / "texts.txt")
+    (data / "texts.txt").touch()
+    found = make_recipe(Recipe, read_recipe(folder / "recipe.toml", data_folder=data) | values)
+    assert found.data[0].place == str(data / "texts.txt")
+
+
 # What is wrong
 
 
