@@ -20,6 +20,7 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 TEXTS = SAMPLES / "texts"
 PAIRS = TEXTS / "pairs"
 RANKED = sorted((SAMPLES / "ranked").glob("*.tsv"))
+SENTENCES = sorted((SAMPLES / "sentences").glob("*.txt"))
 
 
 @pytest.fixture
@@ -196,7 +197,7 @@ def test_paraphrases_are_two_different_texts(paraphrases):
 
 def test_ranked_texts_are_five_different_ones():
     rows = [row.texts for path in RANKED for row in read_rows(Source(str(path), "ranked"))]
-    assert len(rows) >= 6500
+    assert len(rows) >= 3000
     assert [row for row in rows if len({plain(text) for text in row}) != 5] == []
     anchors = [plain(row[0]) for row in rows]
     assert sorted(anchors) == sorted(set(anchors))
@@ -205,3 +206,15 @@ def test_ranked_texts_are_five_different_ones():
 def test_every_file_of_ranked_texts_is_explained():
     page = (SAMPLES / "ranked" / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in RANKED if f"`{path.name}`" not in page] == []
+
+
+def test_sentences_to_distil_from_are_clean_and_different():
+    lines = [line for path in SENTENCES for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) >= 17_000
+    assert [line for line in lines if line != line.strip() or not line or not line.isprintable()] == []
+    assert len({plain(line) for line in lines}) > 0.99 * len(lines)
+
+
+def test_every_file_of_sentences_is_explained():
+    page = (SAMPLES / "sentences" / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in SENTENCES if f"| `{path.stem.split('-')[0]}*.txt` |" not in page] == []
