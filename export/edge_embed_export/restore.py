@@ -13,12 +13,13 @@ from edge_embed.model.tiered import TieredEncoder, encode_tiers
 from edge_embed_export.graph import BACKBONE, export_ladder
 from edge_embed_export.linear import constant, find_linears, input_of
 from edge_embed_runtimes.bundle import Bundle
-from edge_embed_runtimes.errors import BundleError
+from edge_embed_runtimes.errors import BundleError, LadderError
 from edge_embed_runtimes.manifest import Precision
 
 Arrays = dict[str, NDArray[np.float32]]
 LEAST_COSINE = 0.99
 """Between a bundle's own vectors and those of the ladder that is restored from it."""
+_ADVICE = "name the encoder that it was trained in, or train from a checkpoint"
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
 
@@ -42,8 +43,12 @@ def restore(bundle: Bundle, base: str | None = None) -> TieredEncoder:
     model = TieredEncoder(encoder, manifest.ladder, manifest.head)  # type: ignore[arg-type]  # checked there
     before = export_ladder(model).graph
     graphs = {tier: ir.load(bundle.graph(tier, "onnx", precision)).graph for tier in manifest.ladder}
-    _restore_encoder(model, before, graphs[manifest.ladder.top])
-    model.set_head_weights(_heads(model, [_stored(graph) for graph in graphs.values()]))
+    try:
+        _restore_linears(model, before, graphs[manifest.ladder.top])
+        _restore_tables(model, before, graphs[manifest.ladder.top])
+        model.set_head_weights(_heads(model, [_stored(graph) for graph in graphs.values()]))
+    except (ValueError, LadderError) as error:
+        raise BundleError(f"{bundle.path} can't be restored in {name} ({error}): {_ADVICE}") from error
     model.eval()
     _check(model, bundle, name)
     return model
@@ -58,26 +63,37 @@ def _precision(bundle: Bundle) -> Precision:
 
 
 @torch.no_grad()
-def _restore_encoder(model: TieredEncoder, before: ir.Graph, graph: ir.Graph) -> None:
-    """Give a ladder in its base encoder, whose graph is `before`, the weights of another graph of its top tier."""
-    backbone = model.encoder.backbone
-    parameters = dict(backbone.named_parameters())
-    linears = _linears(graph)
+def _restore_linears(model: TieredEncoder, before: ir.Graph, graph: ir.Graph) -> None:
+    """Give the products of an encoder, whose graph is `before`, the weights of another graph."""
+    parameters, linears = dict(model.encoder.backbone.named_parameters()), _linears(graph)
     for linear in find_linears(before):
         if linear.name in linears:
-            own = parameters[f"{linear.name}.weight"]
+            own, bias = parameters[f"{linear.name}.weight"], parameters.get(f"{linear.name}.bias")
             scale = _scale_of(linear.weight.T, own.numpy())
-            weight, bias = linears[linear.name]
-            own.copy_(torch.from_numpy(weight[: own.shape[1], : own.shape[0]].T / scale))  # stacked neurons stand last
-            if f"{linear.name}.bias" in parameters:
-                parameters[f"{linear.name}.bias"].copy_(torch.from_numpy(bias[: own.shape[0]] / scale))
+            found, added = linears[linear.name]
+            outputs, inputs = own.shape  # copies of stacked neurons stand behind them
+            _set(own, found[:inputs, :outputs].T / scale)
+            if bias is not None:
+                _set(bias, added[:outputs] / scale)
+
+
+@torch.no_grad()
+def _restore_tables(model: TieredEncoder, before: ir.Graph, graph: ir.Graph) -> None:
+    """The same of embeddings and norms."""
+    parameters = dict(model.encoder.backbone.named_parameters())
     known, stored = _stored(before), _stored(graph) | _norms(before, graph)
     for place in known.keys() & stored.keys():
         name = next((name for name in parameters if f"{place}.".startswith(f"{BACKBONE}{name}.")), None)
         if name is not None and known[place].size == parameters[name].numel():
             own = parameters[name]
             added = known[place].reshape(own.shape) - own.numpy()  # such as the token types, in each row
-            own.copy_(torch.from_numpy(stored[place].reshape(own.shape) - added))
+            _set(own, stored[place].reshape(own.shape) - added)
+
+
+def _set(parameter: torch.Tensor, values: NDArray[np.float32]) -> None:
+    if values.shape != parameter.shape:
+        raise ValueError(f"weights of the shape {values.shape} where it has {tuple(parameter.shape)}")
+    parameter.copy_(torch.tensor(values))
 
 
 def _norms(before: ir.Graph, graph: ir.Graph) -> Arrays:
@@ -130,7 +146,7 @@ def _heads(model: TieredEncoder, graphs: list[Arrays]) -> Mapping[str, torch.Ten
     stored = {name: array for arrays in graphs for name, array in arrays.items()}
     places = {name: f"heads.{name}" for name in model.heads}
     places |= {f"tokens-l{layer}": f"model.token_weights.{layer}" for layer in model.token_weights}
-    return {name: torch.from_numpy(stored[place]) for name, place in places.items() if place in stored}
+    return {name: torch.tensor(stored[place]) for name, place in places.items() if place in stored}
 
 
 def _check(model: TieredEncoder, bundle: Bundle, base: str) -> None:
@@ -141,5 +157,5 @@ def _check(model: TieredEncoder, bundle: Bundle, base: str) -> None:
         if not cosine >= LEAST_COSINE:
             raise BundleError(
                 f"{bundle.path} can't be restored in {base}: the cosine to its own vectors is {cosine:.3f} at {tier}, "
-                f"expected at least {LEAST_COSINE}; name the encoder that it was trained in, or train from a checkpoint"
+                f"expected at least {LEAST_COSINE}: {_ADVICE}"
             )

@@ -69,14 +69,21 @@ def test_every_family_is_restored(make, tiny_family, tiny_texts, kind):
     assert min(found.values()) > 0.99
 
 
-def test_the_wrong_encoder_is_noticed(make, tiny_encoder, tiny_family):
+def test_the_wrong_encoder_is_noticed(make, tiny_encoder, tiny_family, tmp_path):
     _, bundle = make(tiny_family("bert"), "fp32")
-    with pytest.raises(
-        BundleError, match=r"can't be restored in .*: the cosine to its own vectors is -?0\.\d+ at demi"
-    ):
+    with pytest.raises(BundleError, match=r"can't be restored in \S*roberta.* \(.*\): name the encoder that it was"):
         restore(Bundle(bundle), str(tiny_family("roberta")))
     with pytest.raises(EncoderError, match="nowhere"):
         restore(Bundle(bundle), "nowhere")
+
+
+def test_other_vectors_than_the_bundles_are_noticed(make, tiny_family, monkeypatch):
+    _, bundle = make(tiny_family("bert"), "fp32")
+    monkeypatch.setattr("edge_embed_export.restore._restore_tables", lambda *_: None)
+    with pytest.raises(
+        BundleError, match=r"can't be restored in .*: the cosine to its own vectors is -?0\.\d+ at demi"
+    ):
+        restore(Bundle(bundle), str(tiny_family("bert")))
 
 
 def test_only_what_was_compiled_for_onnx_runtime_is_restored(make, tiny_encoder):
