@@ -210,7 +210,7 @@ def test_every_file_of_ranked_texts_is_explained():
 
 def test_sentences_to_distil_from_are_clean_and_different():
     lines = [line for path in SENTENCES for line in path.read_text(encoding="utf-8").splitlines()]
-    assert len(lines) >= 17_000
+    assert len(lines) >= 33_000
     assert [line for line in lines if line != line.strip() or not line or not line.isprintable()] == []
     assert len({plain(line) for line in lines}) > 0.99 * len(lines)
 
