@@ -116,7 +116,7 @@ def test_the_demo_names_what_there_is():
 def test_recipes_are_sound_and_their_files_are_there(path):
     kind = LoopSettings if path.stem == "pretrain" else Recipe
     recipe = make_recipe(kind, read_recipe(path))
-    elsewhere = path.stem == "starbucks-minilm-l6"  # whose texts are too many to stand here
+    elsewhere = path.stem.startswith("starbucks-minilm-l6")  # whose texts are too many to stand here
     assert elsewhere or all(Path(source.place).is_file() for source in recipe.data)
 
 
