@@ -100,6 +100,7 @@ def restore(
         str | None, typer.Option(help="Encoder that it was trained in, if not found by its name.", show_default=False)
     ] = None,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Make a bundle a checkpoint again, to train it further on texts of yours.
 
@@ -116,10 +117,11 @@ def restore(
     check_target(output, replace=force)
     opened = Bundle(bundle)
     model = restoring.restore(opened, base)
-    save_checkpoint(
-        model, output, Origin(opened.manifest.base_model, {"restored": opened.manifest.name}), replace=force
-    )
+    origin = Origin(opened.manifest.base_model, {"restored": opened.manifest.name})
+    save_checkpoint(model, output, origin, replace=force)
+    if as_json:
+        print_json({"checkpoint": str(output), "restored": opened.manifest.name})
     say(
         f"checkpoint written to {output}; next: edge-embed train --start {output} -o FURTHER --texts TEXTS",
-        unless=False,
+        unless=as_json,
     )

@@ -16,6 +16,7 @@ from edge_embed.model.quiet import quiet
 from edge_embed.model.tiered import TieredEncoder
 from edge_embed_runtimes.errors import CheckpointError, EdgeEmbedError, EncoderUnsupported
 from edge_embed_runtimes.files import writing_folder
+from edge_embed_runtimes.manifest import MANIFEST_NAME
 from edge_embed_runtimes.tiers import Ladder, Tier
 
 FORMAT = 1
@@ -122,6 +123,8 @@ def describe_checkpoint(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         if (folder / "config.json").exists():
             raise CheckpointError(f"{folder} is an encoder without a ladder: run 'edge-embed train' on it first")
+        if (folder / MANIFEST_NAME).exists():
+            raise CheckpointError(f"{folder} is a bundle: run 'edge-embed restore' on it first")
         raise CheckpointError(f"no checkpoint at {folder}: name the folder that 'edge-embed train' wrote")
     try:
         description = dict(json.loads(path.read_text(encoding="utf-8")))

@@ -40,7 +40,7 @@ def cosent(first: Tensor, second: Tensor, scores: Tensor, temperature: float) ->
     return torch.logsumexp(torch.cat([wrong.new_zeros(1), wrong]), dim=0)
 
 
-def ranking(first: Tensor, others: Tensor, temperature: float) -> Tensor:
+def ranking(first: Tensor, others: Tensor, temperature: float, *, same: Tensor | None = None) -> Tensor:
     """CoSENT of each row with its others, which come from the most to the least like it, and with those of other rows.
 
     The same as `cosent` of all these pairs, each scored by its column and the strange ones lowest; but its sum over
@@ -49,13 +49,15 @@ def ranking(first: Tensor, others: Tensor, temperature: float) -> Tensor:
     Args:
         first: (n, dim).
         others: (columns * n, dim), column by column; the first column's are what other rows are compared with.
+        same: (n, n) bool, true where the first column's text of another row is not to be compared with, as above.
     """
     count = len(first)
     columns = torch.split(others, count)
     levels = [(first * column).sum(-1) / temperature for column in columns]
     if count > 1:
         own = torch.eye(count, dtype=torch.bool, device=first.device)
-        levels.append((first @ columns[0].T / temperature)[~own])
+        strange = first @ columns[0].T / temperature
+        levels.append(strange[~own if same is None else ~(own | same)])
     wrong = [
         torch.logsumexp(level, 0) + torch.logsumexp(-torch.cat(levels[:place]), 0)
         for place, level in enumerate(levels)

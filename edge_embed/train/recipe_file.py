@@ -11,7 +11,7 @@ from edge_embed.data.lines import text_files
 from edge_embed.data.sources import Source
 from edge_embed.model.checkpoint import describe_checkpoint
 from edge_embed.train.recipe import LoopSettings, LossWeights
-from edge_embed_runtimes.errors import RecipeError
+from edge_embed_runtimes.errors import CheckpointError, RecipeError
 from edge_embed_runtimes.tiers import parse_ladder
 
 NOBODY = "none"
@@ -58,9 +58,9 @@ def make_recipe(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
         DataError: no data, or a folder without texts.
         CheckpointError: no checkpoint to start from.
     """
-    values = {**_started_from(values.get("start")), **values}
     names = {"tiers" if entry.name == "ladder" else entry.name for entry in fields(kind)}
     _check_keys(values, names, "the recipe")
+    values = {**_started_from(values.get("start")), **values}
     if "base" not in values:
         raise RecipeError('no base encoder: name one, such as base = "all-MiniLM-L6-v2"')
     made = {name: _convert(kind, name, value) for name, value in values.items()}
@@ -79,8 +79,11 @@ def _started_from(start: object) -> Mapping[str, Any]:
     if not isinstance(start, str):
         return {}
     description = describe_checkpoint(Path(start))
-    tiers = ",".join(f"{tier['layers']}x{tier['dim']}" for tier in description["ladder"])
-    return {"base": description["origin"]["base_model"], "tiers": tiers, "head": description["head"]}
+    try:
+        tiers = ",".join(f"{tier['layers']}x{tier['dim']}" for tier in description["ladder"])
+        return {"base": description["origin"]["base_model"], "tiers": tiers, "head": description["head"]}
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{start} is damaged ({error} is missing): copy or train it again") from error
 
 
 def _convert(kind: type[LoopSettings], name: str, value: Any) -> Any:

@@ -16,7 +16,8 @@ def task_loss(vectors: Tensor, rows: Rows, temperature: float) -> Tensor:
         case "pairs" | "groups" | "triplets":
             return in_batch_negatives(first, vectors[len(first) :], temperature, same=_no_negatives(rows))
         case "ranked":
-            return ranking(first, vectors[len(first) :], temperature)
+            same = _no_negatives(rows)[:, : len(first)]
+            return ranking(first, vectors[len(first) :], temperature, same=same)
         case "scored":
             return cosent(first, rows.column(1, vectors), rows.values, temperature)
         case "labelled":

@@ -152,6 +152,12 @@ def test_a_checkpoint_to_start_from_says_the_rest(folder):
     assert make_recipe(Recipe, {"start": str(folder / "first"), "base": "mine", "data": data}).base == "mine"
     with pytest.raises(CheckpointError, match="no checkpoint at nowhere"):
         make_recipe(Recipe, {"start": "nowhere", "data": data})
+    (folder / "first" / "starbucks.json").write_text('{"format": 1}')
+    with pytest.raises(CheckpointError, match=r"first is damaged \('ladder' is missing\)"):
+        make_recipe(Recipe, {"start": str(folder / "first"), "data": data})
+    (folder / "first" / "starbucks.json").rename(folder / "first" / "manifest.json")
+    with pytest.raises(CheckpointError, match="first is a bundle: run 'edge-embed restore' on it first"):
+        make_recipe(Recipe, {"start": str(folder / "first"), "data": data})
 
 
 # Where files stand

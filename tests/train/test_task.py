@@ -78,7 +78,16 @@ def test_scored_and_labelled_pairs():
 def test_ranked_texts_are_ordered_over_all_rows():
     vectors = vectors_of(12)
     found = task_loss(vectors, rows_of("ranked", [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]), 0.1)
-    assert found == ranking(vectors[:3], vectors[3:], 0.1)
+    assert found.item() == pytest.approx(ranking(vectors[:3], vectors[3:], 0.1).item())
+
+
+def test_an_equal_text_of_another_row_is_not_ranked_below():
+    vectors = vectors_of(9)
+    same = torch.zeros(3, 3, dtype=torch.bool)
+    same[0, 1] = same[1, 0] = True
+    found = task_loss(vectors, rows_of("ranked", [1, 2, 3], [4, 4, 5], [6, 7, 8]), 0.1)
+    assert found.item() == pytest.approx(ranking(vectors[:3], vectors[3:], 0.1, same=same).item())
+    assert found < ranking(vectors[:3], vectors[3:], 0.1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
