@@ -61,6 +61,7 @@ class Source:
         labels: of `labelled`, each label as the file writes it to a number from 0 to 1; a row with another label is
             left out. Without any, the labels are 0, 1, true and false.
         limit: how many rows are read, from the first on; None for all.
+        folder: of a file that stands for it with others; their rows are drawn as if they stood in one file.
 
     Raises:
         RecipeError: a value outside its range, or columns that don't fit the kind.
@@ -72,6 +73,7 @@ class Source:
     weight: float = 1.0
     labels: Mapping[str, float] = field(default_factory=dict)
     limit: int | None = None
+    folder: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

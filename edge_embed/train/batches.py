@@ -81,15 +81,15 @@ class Part:
 
 
 class Plan(Sampler[list[Key]]):
-    """Every batch of a training, in order; each holds rows of one source, of about the same length.
+    """Every batch of a training, in order; each holds rows of one source, or one folder, of about the same length.
 
-    A source's rows come in a new order at each pass, of which the last batch may be smaller, so that no batch holds a
-    row twice. A source's batches are spread evenly over the training.
+    Its rows come in a new order at each pass, of which the last batch may be smaller, so that no batch holds a row
+    twice. Its batches are spread evenly over the training.
 
     Args:
         batch_size: rows a batch and process.
         part: which rows of each batch are this process's.
-        alike: puts alike rows of a source into one batch; None leaves that to chance.
+        alike: puts alike rows of a pool into one batch; None leaves that to chance.
     """
 
     def __init__(
@@ -107,30 +107,30 @@ class Plan(Sampler[list[Key]]):
         self._part = part or Part()
         self._size = batch_size * self._part.world
         self._seed = seed
-        weights = [source.weight for source in store.sources]
+        weights = [store.sources[pool[0]].weight for pool in store.pools]
         self._rows = [round(epochs * weight * n) for weight, n in zip(weights, store.counts, strict=True)]
         generator = np.random.default_rng([seed, 1])
-        batches = [sum(-(-rows // self._size) for rows in self._passes(source)) for source in range(len(weights))]
+        batches = [sum(-(-rows // self._size) for rows in self._passes(pool)) for pool in range(len(weights))]
         places = [
-            ((batch + generator.random()) / count, source)
-            for source, count in enumerate(batches)
+            ((batch + generator.random()) / count, pool)
+            for pool, count in enumerate(batches)
             for batch in range(count)
         ]
-        self._order = [source for _, source in sorted(places)]
+        self._order = [pool for _, pool in sorted(places)]
 
     def __len__(self) -> int:
         return len(self._order)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        streams = [self._batches_of(source) for source in range(len(self._rows))]
-        for source in self._order:
-            yield _share(next(streams[source]), self._part)
+        streams = [self._batches_of(pool) for pool in range(len(self._rows))]
+        for pool in self._order:
+            yield _share(next(streams[pool]), self._part)
 
-    def _batches_of(self, source: int) -> Iterator[list[Key]]:
-        """The batches of one source: windows of its shuffled stream, sorted by length and cut."""
-        ids, lengths = self._store.lengths(source)
-        generator = np.random.default_rng([self._seed, 2, source])
-        for drawn in self._windows_of(source, len(ids)):
+    def _batches_of(self, pool: int) -> Iterator[list[Key]]:
+        """The batches of one pool: windows of its shuffled stream, sorted by length and cut."""
+        ids, lengths = self._store.lengths(pool)
+        generator = np.random.default_rng([self._seed, 2, pool])
+        for drawn in self._windows_of(pool, len(ids)):
             groups = self._groups_of([int(ids[place]) for place, _ in drawn])
             groups.sort(key=lambda group: sum(int(lengths[drawn[one][0]]) for one in group) / len(group))
             window = [drawn[one] for group in groups for one in group]
@@ -147,19 +147,19 @@ class Plan(Sampler[list[Key]]):
         """Places among some rows: those that belong together, or each by itself."""
         return [[place] for place in range(len(rows))] if self._alike is None else self._alike.groups(rows)
 
-    def _windows_of(self, source: int, count: int) -> Iterator[list[Key]]:
-        """Places among a source's rows, with the number of the pass, a window at a time; none spans two passes."""
+    def _windows_of(self, pool: int, count: int) -> Iterator[list[Key]]:
+        """Places among a pool's rows, with the number of the pass, a window at a time; none spans two passes."""
         # a window of all rows would put the same ones together at every pass
         most = _WINDOW_BATCHES if self._alike is None else max(1, POOL // self._size)
         size = self._size * min(most, max(1, count // (4 * self._size)))
-        for number, rows in enumerate(self._passes(source)):
-            places = np.random.default_rng([self._seed, 3, source, number]).permutation(count)[:rows]
+        for number, rows in enumerate(self._passes(pool)):
+            places = np.random.default_rng([self._seed, 3, pool, number]).permutation(count)[:rows]
             for start in range(0, rows, size):
                 yield [(int(place), number) for place in places[start : start + size]]
 
-    def _passes(self, source: int) -> list[int]:
-        """How many of a source's rows each pass takes: all, the last what is left."""
-        rows, count = self._rows[source], self._store.counts[source]
+    def _passes(self, pool: int) -> list[int]:
+        """How many of a pool's rows each pass takes: all, the last what is left."""
+        rows, count = self._rows[pool], self._store.counts[pool]
         return [min(count, rows - done) for done in range(0, rows, max(1, count))]
 
 
@@ -174,7 +174,7 @@ class RowDataset(Dataset[tuple[Key, StoredRow]]):
 
 
 class Collator:
-    """Put rows of one source into a batch.
+    """Put rows of one pool into a batch.
 
     Args:
         teacher: the vectors of all texts; None for batches without.

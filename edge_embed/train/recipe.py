@@ -118,7 +118,12 @@ class LoopSettings:
             "base": self.base_name,
             "ladder": [str(tier) for tier in self.ladder],
             "data": [
-                {**asdict(source), "place": name_of(source.place), "columns": list(source.columns)}
+                {
+                    **asdict(source),
+                    "place": name_of(source.place),
+                    "folder": source.folder and name_of(source.folder),
+                    "columns": list(source.columns),
+                }
                 for source in self.data
             ],
         }

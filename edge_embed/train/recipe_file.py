@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -109,15 +109,15 @@ def _convert(kind: type[LoopSettings], name: str, value: Any) -> Any:
 
 
 def _spread(entry: object) -> tuple[Source, ...]:
-    """The sources that one `[[data]]` table stands for: a folder gives one for each of its files."""
+    """The sources that one `[[data]]` table stands for: a folder gives one for each of its files, drawn as one."""
     table = _typed("data", entry, dict)
-    _check_keys(table, {field.name for field in fields(Source)}, "data")
+    _check_keys(table, {field.name for field in fields(Source)} - {"folder"}, "data")
     for key in ("place", "kind"):
         _typed(f"data.{key}", table.get(key), str)
     if not Path(table["place"]).is_dir():
         return (_source(table),)
     files = text_files([Path(table["place"])], ".txt" if table["kind"] == "texts" else ".tsv")
-    return tuple(_source({**table, "place": str(path)}) for path in files)
+    return tuple(replace(_source({**table, "place": str(path)}), folder=table["place"]) for path in files)
 
 
 def _source(table: Mapping[str, Any]) -> Source:

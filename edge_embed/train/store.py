@@ -4,7 +4,8 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,10 @@ class RowStore:
         sources: read in this order; a row that stands in two of them counts for the first.
         bad: what to do with rows that can't be used.
 
+    Attributes:
+        pools: the places of the sources that are drawn as one: those of a folder, or a file alone.
+        counts: rows of each pool.
+
     Raises:
         DataError: see `edge_embed.data.sources.read_rows`; also fewer than two rows.
         OutputError: no room for the file.
@@ -60,7 +65,8 @@ class RowStore:
             self._file.commit()
         except sqlite3.OperationalError as error:
             raise OutputError(f"no room for the rows ({error}): free some space, or set SQLITE_TMPDIR") from error
-        self.counts = tuple(self._count(number) for number in range(len(self.sources)))
+        self.pools = _pools(self.sources)
+        self.counts = tuple(map(self._count, self.pools))
         if sum(self.counts) < 2:
             raise DataError(f"{sum(self.counts)} rows are too few to train on: name files with at least two")
         self.left_out = dict(bad.counts) if bad else {}
@@ -72,11 +78,11 @@ class RowStore:
         texts, value, source, line = found
         return StoredRow(tuple(json.loads(texts)), value, source, line)
 
-    def lengths(self, source: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The ids of a source's rows (n,), and the characters of the longest text of each (n,)."""
-        count = self.counts[source]
-        found = self._file.execute("SELECT id, longest FROM rows WHERE source = ? ORDER BY id", (source,))
-        table = np.fromiter(found, dtype=np.dtype([("id", np.int64), ("longest", np.int32)]), count=count)
+    def lengths(self, pool: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The ids of a pool's rows (n,), and the characters of the longest text of each (n,)."""
+        wanted = "SELECT id, longest FROM rows WHERE source BETWEEN ? AND ? ORDER BY id"
+        found = self._file.execute(wanted, _ends(self.pools[pool]))
+        table = np.fromiter(found, dtype=np.dtype([("id", np.int64), ("longest", np.int32)]), count=self.counts[pool])
         return np.ascontiguousarray(table["id"]), np.ascontiguousarray(table["longest"])
 
     def text_chunks(self) -> Iterator[list[str]]:
@@ -116,14 +122,26 @@ class RowStore:
             hashes[next(name for name in names if hashes.get(name, found) == found)] = found
         return hashes
 
-    def _count(self, source: int) -> int:
-        return int(self._file.execute("SELECT COUNT(*) FROM rows WHERE source = ?", (source,)).fetchone()[0])
+    def _count(self, pool: Sequence[int]) -> int:
+        wanted = "SELECT COUNT(*) FROM rows WHERE source BETWEEN ? AND ?"
+        return int(self._file.execute(wanted, _ends(pool)).fetchone()[0])
 
     def _hash_rows(self, source: int) -> str:
         digest = hashlib.sha256()
         for (content,) in self._file.execute("SELECT content FROM rows WHERE source = ? ORDER BY id", (source,)):
             digest.update(content)
         return digest.hexdigest()
+
+
+def _pools(sources: Sequence[Source]) -> tuple[tuple[int, ...], ...]:
+    def same(number: int) -> Source | int:
+        return replace(sources[number], place="") if sources[number].folder else number
+
+    return tuple(tuple(pool) for _, pool in groupby(range(len(sources)), key=same))
+
+
+def _ends(pool: Sequence[int]) -> tuple[int, int]:
+    return pool[0], pool[-1]
 
 
 def _names_of(place: str, number: int) -> Iterator[str]:

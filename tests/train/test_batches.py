@@ -63,6 +63,14 @@ def test_batches_are_full_and_of_one_source(store):
     assert found == {0: [8] * 7 + [4] + [8] * 3 + [6], 1: [8] * 3 + [7], 2: [8, 2] * 3}
 
 
+def test_the_files_of_a_folder_are_drawn_as_one(write, tmp_path):
+    for name in ("x/a.tsv", "x/b.tsv"):
+        write("pairs", [(f"{name} {words(row)}", "one") for row in range(1, 13)], name)
+    batches = list(plan(RowStore(sources("pairs", [tmp_path / "x"])), epochs=2))
+    assert [len(batch) for batch in batches] == [8] * 6
+    assert all(min(rows_of(batch)) <= 12 < max(rows_of(batch)) for batch in batches)
+
+
 @pytest.mark.parametrize(("rows", "sizes"), [(32, [8, 8, 8, 8]), (30, [8, 8, 8, 6]), (9, [8, 1]), (3, [3])])
 def test_a_batch_holds_no_row_twice(write, rows, sizes):
     store = RowStore(sources("texts", [write("texts", [(words(number),) for number in range(1, rows + 1)])]))

@@ -185,6 +185,7 @@ def test_describe_is_plain_json_with_names_alone():
     ]  # fmt: skip
     assert described["data"][0] == {
         "place": "sub/pairs.tsv.gz", "kind": "pairs", "columns": ["a", "b"], "weight": 2, "labels": {}, "limit": None,
+        "folder": "",
     }  # fmt: skip
     assert described["data"][1]["labels"] == {"yes": 1.0, "no": 0.0}
     assert described["weights"] == {"task": 1.0, "kl": 1.0, "distill": 1.0, "directions": 4.0, "align": 1.0}
@@ -198,11 +199,12 @@ def test_describe_names_files_and_folders_by_their_last_part(tmp_path, monkeypat
     (tmp_path / "texts.txt").touch()
     monkeypatch.chdir(tmp_path / "mine")
     for base in (str(tmp_path / "mine"), f"{tmp_path}/mine/", ".", "../mine"):
-        data = (Source(str(tmp_path / "texts.txt"), "texts"),)
+        data = (Source(str(tmp_path / "texts.txt"), "texts", folder=str(tmp_path)),)
         described = replace(RECIPE, base=base, teacher=(base, "self"), data=data)
         assert described.base_name == "mine"
         assert described.describe()["base"] == "mine" and described.describe()["teacher"] == ["mine", "self"]
         assert described.describe()["data"][0]["place"] == "texts.txt"
+        assert described.describe()["data"][0]["folder"] == tmp_path.name
     assert replace(RECIPE, base="org/model").describe()["base"] == "org/model"
     hub = replace(RECIPE, data=(Source("hub:owner/name", "pairs"),))
     assert hub.describe()["data"][0]["place"] == "hub:owner/name"

@@ -202,7 +202,8 @@ def test_a_folder_stands_for_the_texts_in_it(tmp_path):
     lines = '[[data]]\nplace = "texts"\nkind = "texts"\nweight = 0.5\nlimit = 3\n'
     (tmp_path / "recipe.toml").write_text(f'base = "some"\n{lines}')
     expected = tuple(
-        Source(str(tmp_path / "texts" / name), "texts", weight=0.5, limit=3) for name in ("a.txt.gz", "b.txt")
+        Source(str(tmp_path / "texts" / name), "texts", weight=0.5, limit=3, folder=str(tmp_path / "texts"))
+        for name in ("a.txt.gz", "b.txt")
     )
     assert made(tmp_path).data == expected
     assert [source.place for source in sources("texts", [tmp_path / "texts", "more.txt"])] == [

@@ -102,6 +102,18 @@ def test_progress_is_told(write):
     assert told == [("read data", 1, 2), ("read data", 2, 2)]
 
 
+def test_the_files_of_a_folder_are_one_pool(write, tmp_path):
+    for name in ("x/a.tsv", "x/b.tsv", "y/a.tsv", "y/b.tsv"):
+        write("pairs", [(f"{name} {row}", "one") for row in range(3)], name)
+    alone = write("pairs", [("two", "three")], "alone.tsv")
+    folders = [tmp_path / "x", tmp_path / "y"]
+    store = RowStore(sources("pairs", [*folders, alone, alone]) + sources("groups", folders[:1]))
+    assert store.pools == ((0, 1), (2, 3), (4,), (5,), (6, 7))
+    assert store.counts == (6, 6, 1, 0, 6)
+    assert [store[row].source for row in store.lengths(1)[0].tolist()] == [2, 2, 2, 3, 3, 3]
+    assert store.where(4).endswith("b.tsv, line 2") and len(store.hashes()) == 5
+
+
 def test_lengths_are_those_of_the_longest_text(write):
     store = RowStore(sources("pairs", [write("pairs", [("a", "bcd"), ("efgh", "i")])]))
     ids, lengths = store.lengths(0)
