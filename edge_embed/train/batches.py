@@ -112,9 +112,7 @@ class Plan(Sampler[list[Key]]):
         generator = np.random.default_rng([seed, 1])
         batches = [sum(-(-rows // self._size) for rows in self._passes(pool)) for pool in range(len(weights))]
         places = [
-            ((batch + generator.random()) / count, pool)
-            for pool, count in enumerate(batches)
-            for batch in range(count)
+            ((batch + generator.random()) / count, pool) for pool, count in enumerate(batches) for batch in range(count)
         ]
         self._order = [pool for _, pool in sorted(places)]
 
