@@ -432,5 +432,5 @@ def test_no_checkpoint(source, says, tiny_encoder, tmp_path, quick):
 
 
 def test_a_bundle_is_no_checkpoint(tiny_bundle, tmp_path, quick):
-    with pytest.raises(CheckpointError, match="no checkpoint at"):
+    with pytest.raises(CheckpointError, match="is a bundle: run 'edge-embed restore' on it first"):
         export_bundle(tiny_bundle, tmp_path / "out", quick)
