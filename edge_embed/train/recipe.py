@@ -139,8 +139,8 @@ class Recipe(LoopSettings):
         teacher: names of encoders, `self` for the full base encoder. Several teach as one, whose cosines are the means
             of theirs; none teach nothing.
         temperature: of every softmax over cosines.
-        alike: rows of a source that the teacher finds alike stand in a batch in groups of so many; 1 leaves it to
-            chance.
+        alike: rows of a source or folder that the teacher finds alike stand in a batch in groups of so many; 1
+            leaves it to chance.
         top_rate: learning rate of the last layer, as a share of that of the first; of those between, on a geometric
             line. The first layers have the most to learn, the last the most to lose.
         balance: a tier's loss weighs the inverse of its present size: the lowest tiers, which have the largest, then
