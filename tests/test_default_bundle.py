@@ -18,7 +18,7 @@ from edge_embed_runtimes.bundle import MANIFEST_NAME, Bundle, default_bundle
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "samples" / "starbucks-minilm-l6"
 PROJECT = ROOT / "samples" / "packages" / "starbucks-minilm-l6"
-RECIPE = ROOT / "samples" / "recipes" / "starbucks-minilm-l6.toml"
+RECIPES = [ROOT / "samples" / "recipes" / f"starbucks-minilm-l6{part}.toml" for part in ("", "-further")]
 TEXTS = ROOT / "samples" / "texts"
 TIERS = ["1x32", "2x64", "3x128", "4x192", "5x256", "6x384"]
 MB = 1_000_000
@@ -67,15 +67,15 @@ def test_its_passport_holds_every_tier_and_all_pairs_of_them(bundle):
     assert set(passport.cross) == set(names) and all(set(row) == set(names) for row in passport.cross.values())
 
 
-def test_its_card_names_what_it_was_trained_on(bundle):
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_its_card_names_what_it_was_trained_on(path):
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
-    with RECIPE.open("rb") as file:
-        recipe = tomllib.load(file)
-    for source in recipe["data"]:
-        assert f"`{source['place']}`" in card
-    assert f"samples/recipes/{RECIPE.name}" in card
-    for word in ("all-MiniLM-L6-v2", "all-mpnet-base-v2", "Apache-2.0", "CC BY-SA", "edge-embed export"):
-        assert word in card
+    recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+    teachers = set(recipe["teacher"]) - {"self"}
+    for name in (recipe["base"], *teachers, *(source["place"].replace("../", "samples/") for source in recipe["data"])):
+        assert f"`{name}`" in card
+    for words in (f"samples/recipes/{path.name}", "Apache-2.0", "CC BY-SA", "edge-embed export"):
+        assert words in card
 
 
 @pytest.mark.parametrize("name", ["questions.txt", "conversation.txt"])

@@ -83,6 +83,7 @@ def train(
     start: Annotated[
         Path | None, _loss("Checkpoint whose ladder is trained further; else one is made in the base encoder.")
     ] = None,
+    keep_start: Annotated[float | None, _loss("Share of the weights from before training in the result (0).")] = None,
     method: Annotated[
         Literal["srl", "2dmse", "mrl", "separate"] | None,
         _loss("srl: every tier; 2dmse, mrl, separate: the baselines (srl)."),

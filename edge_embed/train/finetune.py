@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from edge_embed.evaluate.sts import ScoredPairs, read_scored_pairs, score_vectors
 from edge_embed.model.encoder import Encoder
 from edge_embed.model.tiered import TieredEncoder, encode_tiers
@@ -15,7 +17,7 @@ from edge_embed.train.prepare import Training
 
 
 def fine_tune(training: Training, *, work: Path | None = None, monitor: Monitor | None = None) -> TieredEncoder:
-    """Train the prepared model in place, and return it.
+    """Train the prepared model in place, and return it, mixed with what it was before as far as the recipe says.
 
     Args:
         work: folder of the states from which a killed training goes on; None: nothing is saved.
@@ -23,8 +25,13 @@ def fine_tune(training: Training, *, work: Path | None = None, monitor: Monitor 
     Raises:
         RecipeError: the loss, or a gradient, is no number any more.
     """
+    model, share = training.model, training.recipe.keep_start
+    before = {name: value.detach().clone() for name, value in model.named_parameters()} if share else {}
     run_loop(job_of(training), work=work, monitor=monitor)
-    return training.model
+    with torch.no_grad():
+        for name, value in before.items():
+            model.get_parameter(name).mul_(1 - share).add_(value, alpha=share)
+    return model
 
 
 def job_of(training: Training) -> Job:

@@ -149,6 +149,8 @@ class Recipe(LoopSettings):
         dev_every: steps between two scorings; 0 for before and after alone.
         patience: scorings without a better mean after which training ends, with the best weights; 0 for never.
         start: folder of a checkpoint of this ladder and head, which is trained further; None: the base encoder is.
+        keep_start: share of the weights from before the training in the result, the rest being those from after it
+            (WiSE-FT, Wortsman et al. 2021, arXiv 2109.01903, section 3). What the data do not show stays better so.
 
     Raises:
         RecipeError: a value outside its range, or two that don't go together.
@@ -167,6 +169,7 @@ class Recipe(LoopSettings):
     dev_every: int = 0
     patience: int = 0
     start: str | None = None
+    keep_start: float = 0.0
 
     def __post_init__(self) -> None:
         LoopSettings.__post_init__(self)
@@ -176,6 +179,7 @@ class Recipe(LoopSettings):
             raise RecipeError(f"teacher names one twice in {', '.join(self.teacher)}: name each once")
         check_number("temperature", self.temperature, low=1e-4, high=10.0)
         check_number("top_rate", self.top_rate, low=1e-3, high=1.0)
+        check_number("keep_start", self.keep_start, low=0.0, high=0.99)
         check_whole("alike", self.alike, low=1, high=self.batch_size)
         check_whole("dev_every", self.dev_every, low=0, high=10**9)
         check_whole("patience", self.patience, low=0, high=10**6)

@@ -53,6 +53,16 @@ def test_a_learning_rate_of_zero_changes_nothing(short):
     assert same(weights_of(training), before)
 
 
+def test_a_share_of_the_start_is_kept(short):
+    trained, kept = short(epochs=0.25), short(epochs=0.25, keep_start=0.25)
+    before = weights_of(kept)
+    fine_tune(trained)
+    fine_tune(kept)
+    after, mixed = weights_of(trained), weights_of(kept)
+    assert not same(after, before)
+    assert all(torch.allclose(mixed[name], 0.25 * before[name] + 0.75 * after[name], atol=1e-6) for name in before)
+
+
 def test_upper_layers_learn_more_slowly(short):
     changes = []
     for top_rate in (1.0, 0.01):

@@ -62,6 +62,8 @@ def test_a_value_outside_its_range(settings, setting, value, allowed):
         ("temperature", 11, "is 11: allowed is 0.0001 to 10"),
         ("top_rate", 0, "is 0: allowed is 0.001 to 1"),
         ("top_rate", 1.5, "is 1.5: allowed is 0.001 to 1"),
+        ("keep_start", -0.1, "is -0.1: allowed is 0 to 0.99"),
+        ("keep_start", 1, "is 1: allowed is 0 to 0.99"),
         ("method", "mnrl", "'mnrl' is unknown: allowed are srl, 2dmse, mrl, separate"),
         ("head", "linear", "'linear' is unknown: allowed are project, truncate, weigh"),
         ("dev_every", -1, "is -1: allowed is 0 to 1e+09"),
