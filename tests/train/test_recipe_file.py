@@ -21,6 +21,7 @@ alike = 4
 top_rate = 0.5
 balance = true
 start = "first"
+keep_start = 0.25
 temperature = 0.1
 dev = "dev.tsv"
 dev_every = 20
@@ -102,6 +103,7 @@ def test_a_recipe_with_every_setting(folder):
         top_rate=0.5,
         balance=True,
         start=str(folder / "first"),
+        keep_start=0.25,
         temperature=0.1,
         weights=LossWeights(kl=2.0, align=0.5),
         dev=folder / "dev.tsv",
