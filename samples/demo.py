@@ -29,7 +29,7 @@ from edge_embed_runtimes.choose.options import list_options
 from edge_embed_runtimes.device.probe import usable_threads
 from edge_embed_runtimes.device.profile import DeviceProfile
 from edge_embed_runtimes.device.profiling import Plan, profile_bundle
-from edge_embed_runtimes.errors import BundleError, ProfileError
+from edge_embed_runtimes.errors import BundleError, NoTierFits, ProfileError
 
 SAMPLES = Path(__file__).parent
 TEXTS = tuple(sorted((SAMPLES / "texts").glob("*.txt")))
@@ -113,7 +113,12 @@ def search_step(bundle: Bundle, profile: DeviceProfile) -> None:
     for budget in BUDGETS:
         wish = f"at most {budget.latency_ms:g} ms a text" if budget.latency_ms else "best quality"
         heading(f"5. Budget: {wish}")
-        with Embedder.open(bundle, budget=budget, profile=profile) as embedder:
+        try:
+            embedder = Embedder.open(bundle, budget=budget, profile=profile)
+        except NoTierFits as error:  # a slow or busy device: the rest of the demo is none the worse for it
+            console.print(str(error))
+            continue
+        with embedder:
             console.print(describe_choice(embedder.choice))
             started = time.perf_counter()
             documents = embedder.encode(corpus)

@@ -21,7 +21,7 @@ def unpack_graph(graph: Path, like: Path, folder: Path) -> None:
         graph: what torch exported of a sentence-transformers model of the BERT family. Its products have the names of
             the modules that they come from; weights are found by them.
         like: folder of an encoder that has the same tokenizer, pooling and sizes, but not as many layers.
-        folder: what to fill; it may exist.
+        folder: what to make.
 
     Raises:
         EncoderError: the graph has no such names.
@@ -31,7 +31,7 @@ def unpack_graph(graph: Path, like: Path, folder: Path) -> None:
     layers = {name.split(".")[2] for name in weights if name.startswith("encoder.layer.")}
     if not layers:
         raise EncoderError(f"{graph} has no names of layers below {_ROOT}: a graph is needed that keeps torch's own")
-    shutil.copytree(like, folder, ignore=shutil.ignore_patterns(*_NOT_TAKEN), dirs_exist_ok=True)
+    shutil.copytree(like, folder, ignore=shutil.ignore_patterns(*_NOT_TAKEN))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["num_hidden_layers"] = len(layers)
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
